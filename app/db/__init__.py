@@ -1,0 +1,1 @@
+"""PostgreSQL: the engine, the one place that commits, migrations and the embedded server."""

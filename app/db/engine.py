@@ -1,0 +1,141 @@
+"""The connection pools and the one place that commits.
+
+Everything that writes does so inside `Database.transaction()`. Work that must happen just before
+the commit (projecting an edited document) or after its outcome is known (releasing a lock, waking
+a waiter) is registered on the session, so that no caller has to remember it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy import make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from models import codec
+
+log = logging.getLogger(__name__)
+
+Flush = Callable[[], Awaitable[None]]
+Finish = Callable[[bool], None]
+
+
+def async_url(url: str) -> URL:
+    """Return a libpq or SQLAlchemy URL as one for asyncpg; `host` may be a socket directory."""
+    parsed = make_url(url)
+    return parsed.set(drivername="postgresql+asyncpg")
+
+
+def sync_url(url: str) -> URL:
+    """Return a libpq or SQLAlchemy URL as one for psycopg."""
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+class Transaction(AsyncSession):
+    """A session that is exactly one transaction.
+
+    `before_commit` callbacks run in order and may write; `on_finish` callbacks run in reverse
+    order once the outcome is known, with True when it was committed, and must not raise.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine, expire_on_commit=False)
+        self._before_commit: list[Flush] = []
+        self._on_finish: list[Finish] = []
+
+    def before_commit(self, flush: Flush) -> None:
+        """Register work that belongs to the transaction and must see all its edits."""
+        self._before_commit.append(flush)
+
+    def on_finish(self, finish: Finish) -> None:
+        """Register what must happen whether or not the transaction commits."""
+        self._on_finish.append(finish)
+
+    async def run_before_commit(self) -> None:
+        """Run what `before_commit` registered; called by `Database.transaction` only."""
+        for flush in self._before_commit:
+            await flush()
+
+    def run_on_finish(self, committed: bool) -> None:
+        """Run what `on_finish` registered; called by `Database.transaction` only."""
+        while self._on_finish:
+            finish = self._on_finish.pop()
+            try:
+                finish(committed)
+            except Exception:
+                log.exception("after %s", "commit" if committed else "rollback")
+
+
+class Database:
+    """Two pools on one database: one for requests, one for recorders and background work.
+
+    Recorders have their own, so that many slow requests cannot stop outputs from being stored.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, recorder_pool_size: int = 8) -> None:
+        self.url = url
+        self._requests = _engine(url, pool_size)
+        self._recorders = _engine(url, recorder_pool_size)
+
+    @asynccontextmanager
+    async def transaction(self, *, recorder: bool = False) -> AsyncIterator[Transaction]:
+        """Yield a session whose work is committed at the end, or rolled back on an exception."""
+        session = Transaction(self._recorders if recorder else self._requests)
+        committed = False
+        try:
+            async with session:
+                yield session
+                await session.run_before_commit()
+                await session.commit()
+                committed = True
+        finally:
+            session.run_on_finish(committed)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        """Yield a session for reading; nothing is committed."""
+        async with Transaction(self._requests) as session:
+            yield session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(self._requests.dispose(), self._recorders.dispose())
+
+    async def ping(self) -> None:
+        """Raise unless the database answers a query."""
+        async with self.read() as session:
+            await session.execute(text("SELECT 1"))
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        async_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=False,
+        json_serializer=codec.dumps,
+        json_deserializer=codec.loads,
+        connect_args={"server_settings": {"application_name": "jupyter-datastore"}},
+    )
+
+
+# SQLSTATE classes and codes after which the same work may succeed on a new connection:
+# connection exceptions, operator intervention (shutdown, crash recovery, starting up), too many
+# connections, serialization failure and deadlock. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT = ("08", "57P", "53300", "40001", "40P01", "58030", "53100")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the database may accept the same work later (it is away, restarting, full)."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        original = error.orig
+        code = getattr(original, "sqlstate", None) or getattr(
+            getattr(original, "__cause__", None), "sqlstate", None
+        )
+        return code is None or str(code).startswith(_TRANSIENT)
+    return isinstance(error, OSError | TimeoutError)

@@ -1,0 +1,42 @@
+"""What can be set, with its defaults: command line options and `DATASTORE_*` variables.
+
+Nothing here reads or makes files; that is for who uses a setting.
+"""
+
+import getpass
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _current_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a uid without a name
+        return "owner"
+
+
+class Settings(BaseSettings):
+    """Settings of one server process."""
+
+    model_config = SettingsConfigDict(env_prefix="DATASTORE_")
+
+    root_dir: Path = Field(default_factory=Path.cwd)
+    host: str = "localhost"
+    port: int = 8888
+    base_url: str = "/"
+    token: str | None = None
+    owner: str = Field(default_factory=_current_user, min_length=1)
+    data_dir: Path | None = None
+    database_url: str | None = None
+    max_body_bytes: int = 512 * 1024 * 1024
+    database_pool_size: int = 10
+    recorder_pool_size: int = 8
+    kernel_start_timeout_seconds: float = 60
+    kernel_poll_seconds: float = 1.0
+    kernel_restart_limit: int = 5
+    shutdown_timeout_seconds: float = 10
+    save_delay_seconds: float = 0.5
+    save_interval_max_seconds: float = 5.0
+    recorder_memory_bytes: int = 1024 * 1024 * 1024

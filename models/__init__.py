@@ -1,0 +1,35 @@
+"""The tables of Jupyter Datastore, one module per subject, and the SQL that belongs to them.
+
+Importing this package registers every table, and the functions, triggers, views and policies
+under `models/sql`, with `Base.metadata`.
+"""
+
+from models import sql
+from models.base import Base
+from models.documents import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Notebook
+from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.kernels import Kernel, Kernelspec, ServerProcess, Session
+from models.people import Token, User
+
+__all__ = [
+    "Base",
+    "Cell",
+    "Comm",
+    "CommMessage",
+    "Content",
+    "Document",
+    "DocumentSnapshot",
+    "DocumentUpdate",
+    "Execution",
+    "InputRequest",
+    "Kernel",
+    "Kernelspec",
+    "Notebook",
+    "Output",
+    "ServerProcess",
+    "Session",
+    "Token",
+    "User",
+]
+
+sql.attach(Base.metadata)

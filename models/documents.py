@@ -1,0 +1,161 @@
+"""Files known to the server, and the merge state behind those that are open.
+
+`contents` follow the disk; `documents` are what collaborators edit; `notebooks` and `cells` are
+rows projected from a document in the transaction that edits it. Outputs are in
+`models.executions`.
+"""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, Created, Exact, UuidKey
+
+
+class Content(Base):
+    """A file under the root directory, as it was last seen on disk.
+
+    `path` is Jupyter's API path (relative to the root, `/` separated, no leading slash). One path
+    is one row; a rename changes the path and keeps the id.
+    """
+
+    __tablename__ = "contents"
+    __table_args__ = (
+        CheckConstraint("type IN ('notebook', 'file', 'directory')", name="type"),
+        CheckConstraint("path NOT LIKE '/%'", name="path_is_relative"),
+    )
+
+    id: Mapped[UuidKey]
+    path: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    type: Mapped[str]
+    format: Mapped[str | None]
+    mimetype: Mapped[str | None]
+    writable: Mapped[bool] = mapped_column(server_default=text("true"))
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    created: Mapped[datetime | None]
+    last_modified: Mapped[datetime | None]
+    hash: Mapped[str | None]
+    hash_algorithm: Mapped[str | None]
+
+
+class Document(Base):
+    """An open notebook or text file: its merge state's version and what is on disk.
+
+    `version` is the number of the last stored update; the row's lock is taken for every edit, so
+    versions have no gap and one order. `saved_version` is the version that the file holds, and
+    `disk_hash` that file's SHA-256: a file with another hash was changed by another program.
+    `disk_base` keeps, for each cell in the saved file, hashes of its parts, the base of a
+    three-way merge. `save_error` is the reason why the last save failed.
+    """
+
+    __tablename__ = "documents"
+    __table_args__ = (
+        CheckConstraint("type IN ('notebook', 'file')", name="type"),
+        CheckConstraint("saved_version <= version", name="saved_not_ahead"),
+        Index("documents_unsaved_idx", "id", postgresql_where=text("saved_version < version")),
+    )
+
+    id: Mapped[UuidKey]
+    content_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("contents.id", ondelete="CASCADE"), unique=True
+    )
+    type: Mapped[str]
+    format: Mapped[str]
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    saved_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    saved_at: Mapped[datetime | None]
+    save_error: Mapped[str | None]
+    disk_hash: Mapped[str | None]
+    disk_base: Mapped[dict[str, Any] | None]
+    created_at: Mapped[Created]
+
+
+class DocumentUpdate(Base):
+    """One Yjs update (v1 encoding) of a document, in the order of its row lock."""
+
+    __tablename__ = "document_updates"
+    __table_args__ = (
+        CheckConstraint("origin IN ('load', 'api', 'execution', 'disk', 'room')", name="origin"),
+    )
+
+    document_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    update: Mapped[bytes] = mapped_column(LargeBinary)
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
+    origin: Mapped[str]
+    created_at: Mapped[Created]
+
+
+class DocumentSnapshot(Base):
+    """A document's whole Yjs state at a version, so that opening it need not replay all updates."""
+
+    __tablename__ = "document_snapshots"
+
+    document_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[Created]
+
+
+class Notebook(Base):
+    """A notebook document's own fields; `extra` are top-level keys that nbformat does not define."""
+
+    __tablename__ = "notebooks"
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
+    )
+    nbformat: Mapped[int]
+    nbformat_minor: Mapped[int]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    extra: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class Cell(Base):
+    """A cell of a notebook, as its document says.
+
+    `cell_id` is the id in the file (generated for formats before 4.5) and is unique within the
+    notebook. `version` rises whenever `source` or `cell_type` changes, never for outputs, so that
+    a run can say which text it was asked for. `execution_id` is the latest run: only that run's
+    outputs are shown in the cell.
+    """
+
+    __tablename__ = "cells"
+    __table_args__ = (
+        UniqueConstraint("notebook_id", "cell_id"),
+        CheckConstraint("cell_type IN ('code', 'markdown', 'raw')", name="cell_type"),
+        CheckConstraint("position >= 0", name="position"),
+        CheckConstraint("version >= 1", name="version"),
+    )
+
+    id: Mapped[UuidKey]
+    notebook_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notebooks.id", ondelete="CASCADE"))
+    cell_id: Mapped[str]
+    position: Mapped[int]
+    cell_type: Mapped[str]
+    source: Mapped[Exact]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    attachments: Mapped[dict[str, Any] | None]
+    extra: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    execution_count: Mapped[int | None] = mapped_column(BigInteger)
+    execution_state: Mapped[str] = mapped_column(server_default=text("'idle'"))
+    execution_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("executions.id", ondelete="SET NULL")
+    )

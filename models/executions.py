@@ -1,0 +1,240 @@
+"""What ran and what it said: executions, outputs, input requests, comms."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    text as sql,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, BigKey, Created, Exact, UuidKey
+from models.codec import ExactText
+
+UNFINISHED = ("queued", "running")
+FINAL = ("ok", "error", "aborted", "cancelled", "interrupted")
+
+
+class Execution(Base):
+    """One run of one piece of code on one incarnation of one kernel.
+
+    `seq` gives the order in which executions were asked for, and the cursor of listings.
+    `path` is the notebook's path at that time and stays when the file is renamed or deleted.
+    `run_as_id` is the kernel's owner: to run code on another's kernel is to act as its owner.
+    `msg_id` is the execute_request's; unique per kernel, since the recorder finds the execution a
+    kernel message belongs to by it. `idempotency_key` is unique per actor, so that a repeated
+    request cannot run twice. A final status never changes (trigger `executions_final`).
+    """
+
+    __tablename__ = "executions"
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'running', 'ok', 'error', 'aborted', 'cancelled', 'interrupted')",
+            name="status",
+        ),
+        CheckConstraint(
+            "(finished_at IS NULL) = (status IN ('queued', 'running'))", name="finished_is_final"
+        ),
+        CheckConstraint("status <> 'running' OR started_at IS NOT NULL", name="running_has_started"),
+        UniqueConstraint("kernel_id", "msg_id"),
+        Index(
+            "executions_idempotency_key_key",
+            "actor_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=sql("idempotency_key IS NOT NULL"),
+        ),
+        Index(
+            "executions_unfinished_idx",
+            "kernel_id",
+            "seq",
+            postgresql_where=sql("status IN ('queued', 'running')"),
+        ),
+        Index("executions_path_seq_idx", "path", "seq"),
+        Index("executions_kernel_id_seq_idx", "kernel_id", "seq"),
+        Index("executions_cell_id_seq_idx", "cell_id", "seq"),
+        Index("executions_actor_id_seq_idx", "actor_id", "seq"),
+        Index("executions_queued_at_idx", "queued_at"),
+    )
+
+    id: Mapped[UuidKey]
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    kernel_id: Mapped[str] = mapped_column(ForeignKey("kernels.id"))
+    incarnation: Mapped[int]
+    session_id: Mapped[str | None] = mapped_column(ForeignKey("sessions.id", ondelete="SET NULL"))
+    document_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("documents.id", ondelete="SET NULL"), index=True
+    )
+    path: Mapped[str | None]
+    cell_id: Mapped[str | None]
+    cell_version: Mapped[int | None]
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
+    run_as_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
+    client: Mapped[str]
+    msg_id: Mapped[str]
+    idempotency_key: Mapped[str | None]
+    code: Mapped[Exact]
+    source_hash: Mapped[str]
+    silent: Mapped[bool] = mapped_column(server_default=sql("false"))
+    store_history: Mapped[bool] = mapped_column(server_default=sql("true"))
+    stop_on_error: Mapped[bool] = mapped_column(server_default=sql("true"))
+    allow_stdin: Mapped[bool] = mapped_column(server_default=sql("true"))
+    user_expressions: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'::jsonb"))
+    status: Mapped[str] = mapped_column(server_default=sql("'queued'"))
+    reason: Mapped[str | None]
+    execution_count: Mapped[int | None] = mapped_column(BigInteger)
+    queued_at: Mapped[Created]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    ename: Mapped[str | None] = mapped_column(ExactText)
+    evalue: Mapped[str | None] = mapped_column(ExactText)
+    traceback: Mapped[list[str] | None]
+    reply: Mapped[dict[str, Any] | None]
+    output_bytes: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+
+
+class Output(Base):
+    """One output message of an execution, or an output that a file brought with it.
+
+    Rows are appended, in the order of `id`, and their text never changes (trigger
+    `outputs_append_only`); a long stream is many rows. Only `update_display_data` writes again, to
+    `data` and `metadata` of every row with its `display_id`. `cell_id` refers to the cell row that
+    shows it and is null once it is cleared or the cell runs again; `cleared_at` is set when the
+    code itself cleared it, so that `cleared_at IS NULL` are the outputs of an execution as a
+    person would have seen them at its end. `size_bytes` counts its text or JSON in UTF-8.
+    """
+
+    __tablename__ = "outputs"
+    __table_args__ = (
+        CheckConstraint(
+            "output_type IN ('stream', 'display_data', 'execute_result', 'error', 'unknown')",
+            name="output_type",
+        ),
+        CheckConstraint("execution_id IS NOT NULL OR seq = 0", name="seq_is_of_execution"),
+        Index(
+            "outputs_execution_id_seq_key",
+            "execution_id",
+            "seq",
+            unique=True,
+            postgresql_where=sql("execution_id IS NOT NULL"),
+        ),
+        Index(
+            "outputs_display_id_idx",
+            "kernel_id",
+            "display_id",
+            postgresql_where=sql("display_id IS NOT NULL"),
+        ),
+        Index("outputs_cell_id_idx", "cell_id", "id", postgresql_where=sql("cell_id IS NOT NULL")),
+    )
+
+    id: Mapped[BigKey]
+    execution_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("executions.id", ondelete="CASCADE")
+    )
+    seq: Mapped[int] = mapped_column(server_default=sql("0"))
+    kernel_id: Mapped[str | None] = mapped_column(ForeignKey("kernels.id"))
+    cell_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("cells.id", ondelete="SET NULL"))
+    output_type: Mapped[str]
+    name: Mapped[str | None]
+    text: Mapped[str | None] = mapped_column(ExactText)
+    data: Mapped[dict[str, Any] | None]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    execution_count: Mapped[int | None] = mapped_column(BigInteger)
+    ename: Mapped[str | None] = mapped_column(ExactText)
+    evalue: Mapped[str | None] = mapped_column(ExactText)
+    traceback: Mapped[list[str] | None]
+    extra: Mapped[dict[str, Any] | None]
+    display_id: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    created_at: Mapped[Created]
+    updated_at: Mapped[datetime | None]
+    cleared_at: Mapped[datetime | None]
+
+
+class InputRequest(Base):
+    """A question that running code asks (`input()`, `getpass()`); anyone allowed may answer, once.
+
+    A password's value is never stored.
+    """
+
+    __tablename__ = "input_requests"
+    __table_args__ = (
+        CheckConstraint("status IN ('pending', 'answered', 'cancelled')", name="status"),
+        CheckConstraint("NOT password OR value IS NULL", name="password_not_stored"),
+        CheckConstraint(
+            "(status = 'answered') = (answered_at IS NOT NULL)", name="answered_has_time"
+        ),
+        Index(
+            "input_requests_pending_idx",
+            "execution_id",
+            postgresql_where=sql("status = 'pending'"),
+        ),
+    )
+
+    id: Mapped[UuidKey]
+    execution_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("executions.id", ondelete="CASCADE"), index=True
+    )
+    kernel_id: Mapped[str] = mapped_column(ForeignKey("kernels.id"))
+    msg_id: Mapped[str]
+    prompt: Mapped[Exact]
+    password: Mapped[bool]
+    status: Mapped[str] = mapped_column(server_default=sql("'pending'"))
+    value: Mapped[str | None] = mapped_column(ExactText)
+    answered_by_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[Created]
+    answered_at: Mapped[datetime | None]
+
+
+class Comm(Base):
+    """A comm (the channel behind a widget) between a kernel and its clients."""
+
+    __tablename__ = "comms"
+    __table_args__ = (
+        UniqueConstraint("kernel_id", "comm_id"),
+        CheckConstraint("state IN ('open', 'closed')", name="state"),
+        CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_has_time"),
+    )
+
+    id: Mapped[UuidKey]
+    kernel_id: Mapped[str] = mapped_column(ForeignKey("kernels.id"))
+    incarnation: Mapped[int]
+    comm_id: Mapped[str]
+    target_name: Mapped[str]
+    target_module: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default=sql("'open'"))
+    execution_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("executions.id", ondelete="SET NULL")
+    )
+    opened_at: Mapped[Created]
+    closed_at: Mapped[datetime | None]
+
+
+class CommMessage(Base):
+    """A message on a comm, in the order the kernel sent it; kept while the comm is open."""
+
+    __tablename__ = "comm_messages"
+    __table_args__ = (
+        CheckConstraint("msg_type IN ('comm_open', 'comm_msg', 'comm_close')", name="msg_type"),
+        Index("comm_messages_comm_id_id_idx", "comm_id", "id"),
+    )
+
+    id: Mapped[BigKey]
+    comm_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("comms.id", ondelete="CASCADE"))
+    execution_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("executions.id", ondelete="SET NULL")
+    )
+    msg_type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    buffers: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary), server_default=sql("'{}'"))
+    created_at: Mapped[Created]

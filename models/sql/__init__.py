@@ -1,0 +1,28 @@
+"""Functions, triggers, views and policies, as SQL files beside the tables they belong to.
+
+Migrations carry frozen copies of what they install; the tests compare the schema that the
+migrations make with the one that the models and these files make.
+"""
+
+from importlib import resources
+
+from sqlalchemy import DDL, MetaData, event
+
+FOLDERS = ("functions", "triggers", "views", "policies")
+
+
+def files() -> list[tuple[str, str]]:
+    """Return (name, text) of every SQL file, in an order in which they can be run."""
+    found = []
+    for folder in FOLDERS:
+        entries = resources.files(__package__).joinpath(folder).iterdir()
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.endswith(".sql"):
+                found.append((f"{folder}/{entry.name}", entry.read_text("utf-8")))
+    return found
+
+
+def attach(metadata: MetaData) -> None:
+    """Have `metadata.create_all` run the files after the tables exist."""
+    for _, text in files():
+        event.listen(metadata, "after_create", DDL(text.replace("%", "%%")))

@@ -1,0 +1,4 @@
+CREATE OR REPLACE TRIGGER executions_final
+BEFORE UPDATE ON executions FOR EACH ROW
+WHEN (OLD.finished_at IS NOT NULL AND NEW.status IS DISTINCT FROM OLD.status)
+EXECUTE FUNCTION executions_final();
