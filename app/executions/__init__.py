@@ -1,0 +1,1 @@
+"""Executions: asking for them, finding them, waiting for them, answering their questions."""

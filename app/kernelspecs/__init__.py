@@ -1,0 +1,1 @@
+"""Kernelspecs: which kernels can be started here."""

@@ -1,0 +1,1 @@
+"""Writing down what kernels say: every state-bearing message becomes rows, in the kernel's order."""

@@ -1,0 +1,1 @@
+"""Sessions: which kernel serves which path."""

@@ -1,0 +1,65 @@
+"""Bringing a database's schema up to date, and telling whether it is.
+
+In a checkout the migrations are the folder `alembic/`; in an installed package the same folder
+lies beside this module, since `alembic` is the library's name in site-packages.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from app.db.engine import sync_url
+
+
+class SchemaBehindError(Exception):
+    """The database's schema is not the one that this version needs; says what to do."""
+
+
+def script_location() -> Path:
+    """Return the folder with `env.py` and `versions/`."""
+    installed = Path(__file__).parent / "alembic"
+    if installed.is_dir():
+        return installed
+    return Path(__file__).parents[2] / "alembic"
+
+
+def config(url: str) -> Config:
+    """Return alembic's configuration for a database."""
+    location = script_location()
+    made = Config()
+    made.set_main_option("script_location", str(location).replace("%", "%%"))
+    made.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return made
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Run `alembic upgrade`; concurrent calls wait for each other."""
+    command.upgrade(config(url), revision)
+
+
+def head() -> str | None:
+    """Return the revision that this version of the package needs."""
+    return ScriptDirectory(str(script_location())).get_current_head()
+
+
+def current(url: str) -> str | None:
+    """Return the database's revision, None for an empty one."""
+    engine = create_engine(sync_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_current(url: str) -> None:
+    """Raise SchemaBehindError unless the schema is the one that this version needs."""
+    found = current(url)
+    if found != head():
+        raise SchemaBehindError(
+            f"The database has schema {found or 'none'}, this version needs {head()}. "
+            "Run `jupyter-datastore db upgrade` (or `alembic upgrade head`) with "
+            "DATASTORE_DATABASE_URL set, then start again."
+        )

@@ -1,0 +1,219 @@
+"""The edits of a notebook within one transaction.
+
+An editor belongs to a transaction that holds the document's lock; `DocumentStore.edit` makes it
+and sees to it that what it changed is stored before the commit.
+"""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import update
+
+from app.db.engine import Transaction
+from app.documents import load, replace as replacing, values
+from app.documents.memory import CellState, NotebookMemory, Tail, new_youtput
+from app.documents.stream import StreamText
+from models import Cell, Output
+
+
+class NotebookEditor:
+    """Edits one notebook; each method is one Yjs transaction.
+
+    Methods about an execution do nothing, and say so by returning False, when the cell has gone
+    or has been run again since: what a former run says is not shown.
+    """
+
+    def __init__(
+        self, tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
+    ) -> None:
+        self._tx = tx
+        self._memory = memory
+        self.origin = origin
+        self.actor_id = actor_id
+
+    @property
+    def document_id(self) -> uuid.UUID:
+        """The document's id."""
+        return self._memory.document_id
+
+    @property
+    def path(self) -> str:
+        """The path of the document's file."""
+        return self._memory.path
+
+    def cell_ids(self) -> list[str]:
+        """Return the ids of the cells in the notebook's order."""
+        return list(self._memory.order)
+
+    def cell(self, cell_id: str, *, outputs: bool = False) -> dict[str, Any] | None:
+        """Return a cell as nbformat has it, without its outputs unless asked for; None if gone."""
+        state = self._memory.states.get(cell_id)
+        return None if state is None else self._memory.cell(state, outputs=outputs)
+
+    def row(self, cell_id: str) -> Cell | None:
+        """Return a cell's row as it will be stored; it belongs to no session. None if gone.
+
+        Output rows shown in the cell refer to its `id`, which exists in the database unless the
+        cell was made in this very transaction.
+        """
+        state = self._memory.states.get(cell_id)
+        return None if state is None else state.row
+
+    async def queue_execution(self, cell_id: str, execution_id: uuid.UUID) -> bool:
+        """Make an execution the cell's latest, waiting: its outputs stay until it begins."""
+        state = self._memory.states.get(cell_id)
+        if state is None or state.row.cell_type != "code":
+            return False
+        self._set_execution(state, execution_id)
+        with self._memory.edit():
+            state.ymap["execution_state"] = "running"
+        return True
+
+    async def begin_execution(self, cell_id: str, execution_id: uuid.UUID) -> bool:
+        """Make an execution the cell's latest, running: outputs and count are cleared."""
+        state = self._memory.states.get(cell_id)
+        if state is None or state.row.cell_type != "code":
+            return False
+        self._set_execution(state, execution_id)
+        await self._detach_outputs(state)
+        with self._memory.edit(own_outputs=True):
+            _clear(state)
+            if state.row.execution_count is not None or "execution_count" not in state.ymap:
+                state.ymap["execution_count"] = None
+            # Always written, so that other processes see that the row changed.
+            state.ymap["execution_state"] = "running"
+        return True
+
+    async def end_execution(
+        self, cell_id: str, execution_id: uuid.UUID, execution_count: int | None
+    ) -> bool:
+        """Show that an execution has ended."""
+        state = self._latest(cell_id, execution_id)
+        if state is None:
+            return False
+        with self._memory.edit():
+            state.ymap["execution_count"] = values.to_y(execution_count)
+            state.ymap["execution_state"] = "idle"
+        return True
+
+    def append_output(
+        self,
+        cell_id: str,
+        execution_id: uuid.UUID,
+        output: dict[str, Any],
+        *,
+        display_id: str | None = None,
+        kernel_id: str | None = None,
+    ) -> bool:
+        """Show one more output, or one more piece of the stream that is last.
+
+        The caller adds the `Output` row with `cell_id = row(cell_id).id`, in the same order.
+        """
+        state = self._latest(cell_id, execution_id)
+        if state is None or state.row.cell_type != "code":
+            return False
+        if output.get("output_type") == "stream":
+            self._append_stream(state, execution_id, output)
+            return True
+        self._append(state, new_youtput(output))
+        state.tail = None
+        if display_id is not None:
+            place = len(state.youtputs) - 1
+            state.displays.setdefault((kernel_id or "", display_id), set()).add(place)
+        return True
+
+    def _append_stream(
+        self, state: CellState, execution_id: uuid.UUID, output: dict[str, Any]
+    ) -> None:
+        memory, name = self._memory, str(output.get("name", "stdout"))
+        tail = state.tail
+        if tail is None or (tail.execution_id, tail.name) != (execution_id, name):
+            self._append(state, new_youtput({"output_type": "stream", "name": name, "text": ""}))
+            youtputs = state.youtputs
+            ytext = youtputs[len(youtputs) - 1]["text"]
+            tail = state.tail = Tail(execution_id, name, ytext, StreamText())
+        tail.text.feed(values.to_text(output.get("text", "")))
+        memory.streaming.add(state.row.cell_id)
+
+    def _append(self, state: CellState, youtput: Any) -> None:
+        self._memory.store_stream(state)
+        with self._memory.edit(own_outputs=True):
+            state.youtputs.append(youtput)
+
+    async def clear_outputs(self, cell_id: str, execution_id: uuid.UUID) -> bool:
+        """Show no outputs any more; their rows stay with their execution."""
+        state = self._latest(cell_id, execution_id)
+        if state is None or state.row.cell_type != "code":
+            return False
+        await self._detach_outputs(state)
+        with self._memory.edit(own_outputs=True):
+            _clear(state)
+        return True
+
+    async def update_display(
+        self,
+        kernel_id: str,
+        display_id: str,
+        data: dict[str, Any],
+        metadata: dict[str, Any],
+    ) -> int:
+        """Replace data and metadata of every output shown with a display id; return how many.
+
+        The caller writes the rows, which other documents and former executions have too.
+        """
+        await load.load_displays(self._tx, self._memory)
+        count = 0
+        for state in self._memory.states.values():
+            places = state.displays.get((kernel_id, display_id))
+            if not places:
+                continue
+            youtputs = state.youtputs
+            with self._memory.edit(own_outputs=True):
+                for place in places:
+                    youtputs[place]["data"] = values.to_y(data)
+                    youtputs[place]["metadata"] = values.to_y(metadata)
+                    count += 1
+        return count
+
+    def replace(self, notebook: dict[str, Any]) -> None:
+        """Make the document equal to an nbformat 4 notebook, with as few edits as possible."""
+        known = [
+            (cell_id, state.row.cell_type, state.row.source)
+            for cell_id, state in ((key, self._memory.states[key]) for key in self._memory.order)
+        ]
+        cells = replacing.identify(notebook["cells"], known)
+        replacing.replace(self._memory, {**notebook, "cells": cells})
+
+    def apply_update(self, update: bytes) -> None:
+        """Apply a Yjs update that came from outside (a room)."""
+        self._memory.store_streams()
+        with self._memory.edit():
+            self._memory.doc.apply_update(update)
+
+    def _latest(self, cell_id: str, execution_id: uuid.UUID) -> CellState | None:
+        state = self._memory.states.get(cell_id)
+        return state if state is not None and state.row.execution_id == execution_id else None
+
+    def _set_execution(self, state: CellState, execution_id: uuid.UUID) -> None:
+        if state.row.execution_id != execution_id:
+            state.row.execution_id = execution_id
+            state.changed.add("execution_id")
+            self._memory.note_changed(state)
+
+    async def _detach_outputs(self, state: CellState) -> None:
+        """Let no output row be shown in the cell; rows added before in this transaction too."""
+        if not state.youtputs:
+            return
+        await self._tx.flush()
+        await self._tx.execute(
+            update(Output).where(Output.cell_id == state.row.id).values(cell_id=None),
+            execution_options={"synchronize_session": False},
+        )
+        self._memory.streaming.discard(state.row.cell_id)
+        state.forget_outputs()
+
+
+def _clear(state: CellState) -> None:
+    youtputs = state.youtputs
+    if youtputs is not None and len(youtputs):
+        del youtputs[:]

@@ -1,0 +1,220 @@
+"""Writing what an edit changed: the update, the version, and the rows that are its projection."""
+
+import uuid
+from typing import Any
+
+from pycrdt import merge_updates
+from sqlalchemy import bindparam, delete, insert, update
+
+from app.db.engine import Transaction
+from app.documents import queries
+from app.documents.load import restore_tails
+from app.documents.memory import CellState, NotebookMemory
+from app.documents.outputs import as_shown, columns_of, groups
+from app.documents.values import same
+from models import Cell, Document, DocumentSnapshot, DocumentUpdate, Notebook, Output
+
+_CELL_ATTRIBUTES = (
+    "id",
+    "notebook_id",
+    "cell_id",
+    "position",
+    "cell_type",
+    "source",
+    "version",
+    "metadata_",
+    "attachments",
+    "extra",
+    "execution_count",
+    "execution_state",
+    "execution_id",
+)
+_OUTPUT_ATTRIBUTES = (
+    "output_type",
+    "name",
+    "text",
+    "data",
+    "metadata_",
+    "execution_count",
+    "ename",
+    "evalue",
+    "traceback",
+    "extra",
+    "size_bytes",
+)
+_SNAPSHOT_UPDATES = 200
+_SNAPSHOT_BYTES = 4 * 1024 * 1024
+# A snapshot of a large document must be worth its bytes.
+_SNAPSHOT_UPDATE_WORTH = 20 * 1024
+
+
+async def flush(
+    tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
+) -> bool:
+    """Store all edits since the last flush; tell whether there were any.
+
+    Needs the document's row lock. Writes one `document_updates` row, raises the version, and
+    writes only rows that changed.
+    """
+    memory.store_streams()
+    if not memory.updates:
+        return False
+    await tx.flush()
+    merged = memory.updates[0] if len(memory.updates) == 1 else merge_updates(*memory.updates)
+    memory.updates.clear()
+    memory.version += 1
+    await tx.execute(
+        update(Document).where(Document.id == memory.document_id).values(version=memory.version),
+        execution_options={"synchronize_session": False},
+    )
+    await tx.execute(
+        insert(DocumentUpdate).values(
+            document_id=memory.document_id,
+            version=memory.version,
+            update=merged,
+            actor_id=actor_id,
+            origin=origin,
+        )
+    )
+    await _write_notebook(tx, memory)
+    new_cells = await _write_cells(tx, memory)
+    await _write_outputs(tx, memory, new_cells)
+    memory.updates_since_snapshot += 1
+    memory.bytes_since_snapshot += len(merged)
+    await _write_snapshot(tx, memory)
+    return True
+
+
+async def _write_notebook(tx: Transaction, memory: NotebookMemory) -> None:
+    row = memory.row
+    if memory.version == 1:
+        await tx.execute(
+            insert(Notebook).values(
+                id=row.id,
+                nbformat=row.nbformat,
+                nbformat_minor=row.nbformat_minor,
+                metadata_=row.metadata_,
+                extra=row.extra,
+            )
+        )
+    elif memory.row_changed:
+        columns = {name: getattr(row, name) for name in memory.row_changed}
+        await tx.execute(
+            update(Notebook).where(Notebook.id == row.id).values(columns),
+            execution_options={"synchronize_session": False},
+        )
+    memory.row_changed.clear()
+
+
+async def _write_cells(tx: Transaction, memory: NotebookMemory) -> set[str]:
+    """Write the rows of cells that changed; return the ids of cells that had none."""
+    gone = [state.row.id for state in memory.removed.values() if not state.is_new]
+    memory.removed.clear()
+    if gone:
+        await tx.execute(
+            delete(Cell).where(Cell.id.in_(gone)),
+            execution_options={"synchronize_session": False},
+        )
+    if memory.order_changed:
+        for position, cell_id in enumerate(memory.order):
+            state = memory.states[cell_id]
+            if state.row.position != position:
+                state.row.position = position
+                _changed(memory, state).add("position")
+        memory.order_changed = False
+    new: list[dict[str, Any]] = []
+    changed: dict[tuple[str, ...], list[Cell]] = {}
+    for cell_id in memory.pop_changed():
+        state = memory.states.get(cell_id)
+        if state is None:
+            continue
+        if state.is_new:
+            new.append({name: getattr(state.row, name) for name in _CELL_ATTRIBUTES})
+            state.is_new = False
+        elif state.changed:
+            changed.setdefault(tuple(sorted(state.changed)), []).append(state.row)
+        state.changed = set()
+    if new:
+        await tx.execute(insert(Cell), new)
+    for names, rows in changed.items():
+        await _update_cells(tx, names, rows)
+    return {columns["cell_id"] for columns in new}
+
+
+def _changed(memory: NotebookMemory, state: CellState) -> set[str]:
+    memory.note_changed(state)
+    return state.changed
+
+
+async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell]) -> None:
+    table: Any = Cell.__table__
+    columns = {name: Cell.__mapper__.columns[name] for name in names}
+    statement = (
+        update(table)
+        .where(table.c.id == bindparam("row_id"))
+        .values({columns[name].name: bindparam(f"new_{name}", type_=columns[name].type) for name in names})
+    )
+    parameters = [
+        {"row_id": row.id} | {f"new_{name}": getattr(row, name) for name in names}
+        for row in sorted(rows, key=lambda row: row.id)
+    ]
+    connection = await tx.connection()
+    await connection.execute(statement, parameters)
+
+
+async def _write_outputs(tx: Transaction, memory: NotebookMemory, new_cells: set[str]) -> None:
+    """Make the rows that cells show equal to their outputs, keeping those that are the same."""
+    changed = [cell_id for cell_id in memory.pop_outputs_changed() if cell_id in memory.states]
+    new: list[dict[str, Any]] = []
+    for cell_id in changed:
+        state = memory.states[cell_id]
+        wanted = memory.outputs(state) if state.row.cell_type == "code" else []
+        kept = 0 if cell_id in new_cells else await _keep_outputs(tx, state, wanted)
+        new.extend(
+            dict.fromkeys(_OUTPUT_ATTRIBUTES) | columns_of(output) | {"cell_id": state.row.id}
+            for output in wanted[kept:]
+        )
+    if new:
+        # All with the same keys, so that they are inserted, and numbered, in this order.
+        await tx.execute(insert(Output), new)
+    await restore_tails(tx, memory, [cell_id for cell_id in changed if cell_id not in new_cells])
+
+
+async def _keep_outputs(tx: Transaction, state: CellState, wanted: list[dict[str, Any]]) -> int:
+    """Detach the rows that the cell no longer shows; return how many outputs stay."""
+    query = queries.shown_outputs(state.row.id).execution_options(populate_existing=True)
+    rows = list((await tx.execute(query)).scalars().all())
+    shown = as_shown(rows)
+    kept = 0
+    while kept < min(len(shown), len(wanted)) and same(shown[kept], wanted[kept]):
+        kept += 1
+    gone = [row.id for group in groups(rows)[kept:] for row in group]
+    if gone:
+        await tx.execute(
+            update(Output).where(Output.id.in_(gone)).values(cell_id=None),
+            execution_options={"synchronize_session": False},
+        )
+    return kept
+
+
+async def _write_snapshot(tx: Transaction, memory: NotebookMemory) -> None:
+    updates = max(_SNAPSHOT_UPDATES, memory.snapshot_bytes // _SNAPSHOT_UPDATE_WORTH)
+    size = max(_SNAPSHOT_BYTES, memory.snapshot_bytes)
+    if memory.updates_since_snapshot < updates and memory.bytes_since_snapshot < size:
+        return
+    state = memory.doc.get_update()
+    await tx.execute(
+        insert(DocumentSnapshot).values(
+            document_id=memory.document_id, version=memory.version, state=state
+        )
+    )
+    await tx.execute(
+        delete(DocumentSnapshot).where(
+            DocumentSnapshot.document_id == memory.document_id,
+            DocumentSnapshot.version < memory.version,
+        ),
+        execution_options={"synchronize_session": False},
+    )
+    memory.updates_since_snapshot = 0
+    memory.bytes_since_snapshot = 0
+    memory.snapshot_bytes = len(state)

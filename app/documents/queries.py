@@ -1,0 +1,143 @@
+"""Queries on documents, their cells and the outputs that cells show."""
+
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Output
+
+
+def documents_by_path(path: str) -> Select[tuple[Document]]:
+    """The document of the file at a path, if it was ever opened."""
+    return (
+        select(Document).join(Content, Content.id == Document.content_id).where(Content.path == path)
+    )
+
+
+def document_paths(document_id: uuid.UUID) -> Select[tuple[str]]:
+    """The path of a document's file."""
+    return (
+        select(Content.path)
+        .join(Document, Document.content_id == Content.id)
+        .where(Document.id == document_id)
+    )
+
+
+def locked_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
+    """The version and path of a document, locked against other edits.
+
+    FOR NO KEY UPDATE: rows that refer to the document may be inserted meanwhile.
+    """
+    return (
+        select(Document.version, Content.path)
+        .join(Content, Content.id == Document.content_id)
+        .where(Document.id == document_id)
+        .with_for_update(of=Document, key_share=True)
+    )
+
+
+def current_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
+    """The version and path of a document."""
+    return (
+        select(Document.version, Content.path)
+        .join(Content, Content.id == Document.content_id)
+        .where(Document.id == document_id)
+    )
+
+
+def unsaved_documents() -> Select[tuple[uuid.UUID]]:
+    """Documents whose file is behind."""
+    return select(Document.id).where(Document.saved_version < Document.version).order_by(Document.id)
+
+
+def latest_snapshot(document_id: uuid.UUID) -> Select[tuple[int, bytes]]:
+    """The newest snapshot of a document."""
+    return (
+        select(DocumentSnapshot.version, DocumentSnapshot.state)
+        .where(DocumentSnapshot.document_id == document_id)
+        .order_by(DocumentSnapshot.version.desc())
+        .limit(1)
+    )
+
+
+def updates_after(
+    document_id: uuid.UUID, version: int, last: int
+) -> Select[tuple[int, bytes]]:
+    """The updates of a document after `version` up to `last`, in order."""
+    return (
+        select(DocumentUpdate.version, DocumentUpdate.update)
+        .where(
+            DocumentUpdate.document_id == document_id,
+            DocumentUpdate.version > version,
+            DocumentUpdate.version <= last,
+        )
+        .order_by(DocumentUpdate.version)
+    )
+
+
+def cells_of(document_id: uuid.UUID) -> Select[tuple[Cell]]:
+    """A notebook's cells in order."""
+    return (
+        select(Cell).where(Cell.notebook_id == document_id).order_by(Cell.position, Cell.id)
+    )
+
+
+def shown_outputs(cell_row_id: uuid.UUID) -> Select[tuple[Output]]:
+    """The outputs that a cell shows, in order."""
+    return select(Output).where(Output.cell_id == cell_row_id).order_by(Output.id)
+
+
+def last_outputs(cell_row_ids: Collection[uuid.UUID]) -> Select[Any]:
+    """The last output that each of some cells shows, of those that an execution made."""
+    return (
+        select(
+            Output.cell_id,
+            Output.id,
+            Output.execution_id,
+            Output.output_type,
+            Output.name,
+        )
+        .where(Output.cell_id.in_(cell_row_ids))
+        .distinct(Output.cell_id)
+        .order_by(Output.cell_id, Output.id.desc())
+    )
+
+
+def earlier_pieces(cell_row_id: uuid.UUID, before_id: int, limit: int) -> Select[Any]:
+    """Outputs that a cell shows, backwards from an id (inclusive)."""
+    return (
+        select(Output.id, Output.execution_id, Output.output_type, Output.name, Output.text)
+        .where(Output.cell_id == cell_row_id, Output.id <= before_id)
+        .order_by(Output.id.desc())
+        .limit(limit)
+    )
+
+
+def outputs_of_cells_with_displays(document_id: uuid.UUID) -> Select[Any]:
+    """What tells the places of displays: the outputs, in order, of cells that show a display."""
+    with_display = (
+        select(Output.cell_id)
+        .join(Cell, Cell.id == Output.cell_id)
+        .where(Cell.notebook_id == document_id, Output.display_id.is_not(None))
+    )
+    return (
+        select(
+            Output.cell_id,
+            Output.execution_id,
+            Output.output_type,
+            Output.name,
+            Output.kernel_id,
+            Output.display_id,
+        )
+        .where(Output.cell_id.in_(with_display))
+        .order_by(Output.cell_id, Output.id)
+    )
+
+
+def stored_size(document_id: uuid.UUID, after: int) -> Select[tuple[int, int]]:
+    """How many updates a document has after a version, and their bytes."""
+    return select(
+        func.count(), func.coalesce(func.sum(func.length(DocumentUpdate.update)), 0)
+    ).where(DocumentUpdate.document_id == document_id, DocumentUpdate.version > after)

@@ -1,0 +1,93 @@
+"""Executions and their outputs as rows."""
+
+import uuid
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import aliased
+
+from app.db.engine import Transaction
+from app.errors import NotFoundError
+from models import Execution, InputRequest, Output, User
+
+
+class ExecutionRow(NamedTuple):
+    """An execution with the names of who asked and whose kernel ran it."""
+
+    execution: Execution
+    actor: str | None
+    run_as: str
+
+
+_Actor = aliased(User)
+_RunAs = aliased(User)
+
+
+def executions() -> Select[tuple[Execution, str, str]]:
+    """All executions with names, newest first."""
+    return (
+        select(Execution, _Actor.name, _RunAs.name)
+        .outerjoin(_Actor, _Actor.id == Execution.actor_id)
+        .join(_RunAs, _RunAs.id == Execution.run_as_id)
+        .order_by(Execution.seq.desc())
+    )
+
+
+def filtered_executions(
+    *,
+    kernel_id: str | None = None,
+    path: str | None = None,
+    cell_id: str | None = None,
+    actor: str | None = None,
+    status: str | None = None,
+    since: datetime | None = None,
+    before_seq: int | None = None,
+    limit: int,
+) -> Select[tuple[Execution, str, str]]:
+    """The newest executions that match all given filters; `before_seq` is the page's cursor."""
+    query = executions().limit(limit)
+    for column, value in (
+        (Execution.kernel_id, kernel_id),
+        (Execution.path, path),
+        (Execution.cell_id, cell_id),
+        (Execution.status, status),
+        (_Actor.name, actor),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if since is not None:
+        query = query.where(Execution.queued_at >= since)
+    if before_seq is not None:
+        query = query.where(Execution.seq < before_seq)
+    return query
+
+
+async def read_execution(tx: Transaction, execution_id: uuid.UUID) -> ExecutionRow:
+    """Return one execution; NotFoundError (404) when there is none."""
+    found = (await tx.execute(executions().where(Execution.id == execution_id))).one_or_none()
+    if found is None:
+        raise NotFoundError(f"Execution does not exist: {execution_id}")
+    return ExecutionRow(*found)
+
+
+def pending_inputs(execution_ids: list[uuid.UUID]) -> Select[tuple[InputRequest]]:
+    """The input requests of these executions that wait for an answer, oldest first."""
+    return (
+        select(InputRequest)
+        .where(InputRequest.execution_id.in_(execution_ids), InputRequest.status == "pending")
+        .order_by(InputRequest.created_at)
+    )
+
+
+def shown_outputs(execution_id: uuid.UUID, after_seq: int = 0) -> Select[tuple[Output]]:
+    """An execution's outputs that its code has not cleared, in order."""
+    return (
+        select(Output)
+        .where(
+            Output.execution_id == execution_id,
+            Output.cleared_at.is_(None),
+            Output.seq > after_seq,
+        )
+        .order_by(Output.seq)
+    )

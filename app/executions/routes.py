@@ -1,0 +1,236 @@
+"""`/api/kernels/{id}/execute` and `/api/executions` (docs/api.md)."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import update
+
+from app.auth.access import allow
+from app.auth.identity import Identity
+from app.db.engine import Database, Transaction
+from app.documents.outputs import fold, piece
+from app.errors import BadRequestError, ConflictError, NotFoundError
+from app.executions.queries import (
+    ExecutionRow,
+    filtered_executions,
+    pending_inputs,
+    read_execution,
+    shown_outputs,
+)
+from app.executions.schemas import execution_model
+from app.executions.submit import run_code
+from app.recorder.waiters import Waiters
+from app.web import json_body
+from models import InputRequest
+
+router = APIRouter()
+
+_MAX_WAIT_SECONDS = 3600.0
+# Changes made by another process wake nobody here; they are found this late.
+_POLL_SECONDS = 1.0
+
+Wait = Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS)]
+
+
+@router.post("/api/kernels/{kernel_id}/execute", status_code=202)
+async def execute(
+    kernel_id: str,
+    request: Request,
+    response: Response,
+    identity: Annotated[Identity, allow("execute", "kernels")],
+) -> dict[str, Any]:
+    """Queue code or a cell; the record is committed when this answers."""
+    body = await json_body(request)
+    found = await run_code(request.app.state, identity, kernel_id, body)
+    base_url = request.app.state.settings.base_url
+    response.headers["Location"] = f"{base_url}api/executions/{found.execution.id}"
+    return execution_model(found)
+
+
+@router.get("/api/executions")
+async def list_executions(
+    request: Request,
+    _: Annotated[Identity, allow("read", "executions")],
+    kernel_id: str | None = None,
+    path: str | None = None,
+    cell_id: str | None = None,
+    actor: str | None = None,
+    status: str | None = None,
+    since: datetime | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
+) -> dict[str, Any]:
+    """List executions that match, newest first."""
+    if since is not None and since.tzinfo is None:
+        raise BadRequestError("since needs a time zone, for example 2026-01-01T00:00:00Z")
+    query = filtered_executions(
+        kernel_id=kernel_id,
+        path=path.lstrip("/") if path else path,
+        cell_id=cell_id,
+        actor=actor,
+        status=status,
+        since=since,
+        before_seq=cursor,
+        limit=limit + 1,
+    )
+    async with request.app.state.database.read() as tx:
+        found = [ExecutionRow(*row) for row in (await tx.execute(query)).tuples()]
+        page = found[:limit]
+        asking = await _asking(tx, [row.execution.id for row in page])
+    return {
+        "executions": [execution_model(row, asking.get(row.execution.id)) for row in page],
+        "next": page[-1].execution.seq if len(found) > limit else None,
+    }
+
+
+async def _asking(tx: Transaction, ids: list[uuid.UUID]) -> dict[uuid.UUID, InputRequest]:
+    rows = (await tx.execute(pending_inputs(ids))).scalars()
+    return {row.execution_id: row for row in rows}
+
+
+@router.get("/api/executions/{execution_id}")
+async def get_execution(
+    execution_id: uuid.UUID,
+    request: Request,
+    _: Annotated[Identity, allow("read", "executions")],
+    wait: Wait = 0,
+) -> dict[str, Any]:
+    """Return an execution with its outputs, after `wait` seconds or as soon as it has finished."""
+
+    async def read() -> tuple[bool, dict[str, Any]]:
+        async with request.app.state.database.read() as tx:
+            found = await read_execution(tx, execution_id)
+            finished = found.execution.finished_at is not None
+            if not finished and loop.time() < deadline:
+                return False, {}
+            asking = await _asking(tx, [execution_id])
+            outputs = (await tx.execute(shown_outputs(execution_id))).scalars().all()
+        model = execution_model(found, asking.get(execution_id))
+        return True, {**model, "outputs": fold(outputs)}
+
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    return await _read_until(request.app.state.waiters, execution_id, deadline, read)
+
+
+async def _read_until(
+    waiters: Waiters,
+    execution_id: uuid.UUID,
+    deadline: float,
+    read: Callable[[], Awaitable[tuple[bool, dict[str, Any]]]],
+) -> dict[str, Any]:
+    """Call `read` whenever the execution may have changed, until it says that it is enough."""
+    loop = asyncio.get_running_loop()
+    with waiters.watch(execution_id) as changed:
+        while True:
+            changed.clear()
+            enough, answer = await read()
+            if enough:
+                return answer
+            seconds = max(0.0, min(_POLL_SECONDS, deadline - loop.time()))
+            try:
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+
+
+@router.get("/api/executions/{execution_id}/outputs")
+async def follow_outputs(
+    execution_id: uuid.UUID,
+    request: Request,
+    _: Annotated[Identity, allow("read", "executions")],
+    cursor: str = "",
+    wait: Wait = 0,
+) -> dict[str, Any]:
+    """Return what is new since the cursor: output pieces, a new status or a new question."""
+    after = _cursor_seq(cursor)
+
+    async def read() -> tuple[bool, dict[str, Any]]:
+        async with request.app.state.database.read() as tx:
+            found = await read_execution(tx, execution_id)
+            asking = (await _asking(tx, [execution_id])).get(execution_id)
+            rows = (await tx.execute(shown_outputs(execution_id, after).limit(500))).scalars().all()
+        last = rows[-1].seq if rows else after
+        new = f"{last}.{found.execution.status}.{asking.id if asking else ''}"
+        if new == cursor and loop.time() < deadline and found.execution.finished_at is None:
+            return False, {}
+        return True, {
+            "outputs": [{"seq": row.seq, **piece(row)} for row in rows],
+            "cursor": new,
+            "execution": execution_model(found, asking),
+        }
+
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    return await _read_until(request.app.state.waiters, execution_id, deadline, read)
+
+
+def _cursor_seq(cursor: str) -> int:
+    seq = cursor.partition(".")[0]
+    if not cursor:
+        return 0
+    if not seq.isdigit() or len(seq) > 9:
+        raise BadRequestError("cursor is not one that this server gave")
+    return int(seq)
+
+
+@router.delete("/api/executions/{execution_id}", status_code=204)
+async def stop_execution(
+    execution_id: uuid.UUID,
+    request: Request,
+    identity: Annotated[Identity, allow("execute", "executions")],
+) -> None:
+    """Cancel a queued execution or interrupt a running one; 409 when it has finished."""
+    async with request.app.state.database.read() as tx:
+        found = (await read_execution(tx, execution_id)).execution
+    if found.finished_at is not None:
+        raise ConflictError(f"The execution has finished: {found.status}")
+    try:
+        kernel = request.app.state.kernels.get(found.kernel_id)
+    except NotFoundError as error:
+        raise ConflictError("The execution's kernel is not here any more") from error
+    if kernel.queue.cancel(execution_id, f"cancelled by {identity.name}"):
+        await kernel.recorder.drain()
+    else:
+        await kernel.interrupt()
+
+
+@router.post("/api/executions/{execution_id}/input", status_code=201)
+async def answer_input(
+    execution_id: uuid.UUID,
+    request: Request,
+    identity: Annotated[Identity, allow("execute", "executions")],
+) -> dict[str, Any]:
+    """Answer the question that an execution asks; the first answer counts, a second gets 409."""
+    body = await json_body(request)
+    value = body.get("value")
+    if not isinstance(value, str):
+        raise BadRequestError("Missing field in JSON data: value")
+    database: Database = request.app.state.database
+    async with database.transaction() as tx:
+        found = (await read_execution(tx, execution_id)).execution
+        row = (
+            await tx.execute(pending_inputs([execution_id]).limit(1).with_for_update())
+        ).scalar_one_or_none()
+        if row is None:
+            raise ConflictError("The execution does not wait for input")
+        await tx.execute(
+            update(InputRequest)
+            .where(InputRequest.id == row.id)
+            .values(
+                status="answered",
+                value=None if row.password else value,
+                answered_by_id=identity.id,
+                answered_at=datetime.now().astimezone(),
+            )
+            .execution_options(synchronize_session=False)
+        )
+    kernel = request.app.state.kernels.get(found.kernel_id)
+    await kernel.answer(row.msg_id, value)
+    request.app.state.waiters.wake([execution_id])
+    return {"id": str(row.id), "execution_id": str(execution_id)}

@@ -1,0 +1,288 @@
+"""Asking for executions: the rows first, then the kernel's queue.
+
+Rows are committed before anything is sent, so that what runs is always on record; the cells they
+belong to are marked in the same transaction.
+"""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from starlette.datastructures import State
+
+from app.auth.identity import Identity
+from app.db.engine import Database, Transaction
+from app.documents.editor import NotebookEditor
+from app.documents.store import DocumentStore
+from app.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableError
+from app.executions.queries import ExecutionRow, executions
+from app.kernels.host import KernelHost
+from app.kernels.queue import QueuedExecution
+from app.kernels.running import RunningKernel
+from app.recorder.operations import CellTarget
+from app.recorder.tracker import source_hash
+from app.web import object_field, text_field
+from models import Document, Execution, Session
+
+_FLAGS = {"silent": False, "store_history": True, "stop_on_error": True, "allow_stdin": True}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of an execute_request, and what this server adds."""
+
+    silent: bool = False
+    store_history: bool = True
+    stop_on_error: bool = True
+    allow_stdin: bool = True
+    user_expressions: dict[str, str] = field(default_factory=dict)
+    cell_version: int | None = None
+    idempotency_key: str | None = None
+
+    @classmethod
+    def from_body(cls, body: dict[str, Any]) -> "Options":
+        """Read the options of a request's body; BadRequestError for wrong types."""
+        flags: dict[str, bool] = {}
+        for name, default in _FLAGS.items():
+            value = body.get(name, default)
+            if not isinstance(value, bool):
+                raise BadRequestError(f"{name} must be true or false")
+            flags[name] = value
+        expressions = object_field(body, "user_expressions")
+        if not all(isinstance(value, str) for value in expressions.values()):
+            raise BadRequestError("user_expressions must be an object of strings")
+        version = body.get("cell_version")
+        if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
+            raise BadRequestError("cell_version must be a whole number")
+        key = text_field(body, "idempotency_key")
+        if key is not None and not 0 < len(key) <= 255:
+            raise BadRequestError("idempotency_key must have 1 to 255 characters")
+        return cls(
+            **flags, user_expressions=expressions, cell_version=version, idempotency_key=key
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One piece of code to run, with the cell it comes from."""
+
+    code: str
+    document: Document | None = None
+    path: str | None = None
+    cell_id: str | None = None
+    cell_version: int | None = None
+
+
+async def run_code(
+    state: State, identity: Identity, kernel_id: str, body: dict[str, Any]
+) -> ExecutionRow:
+    """Queue `code`, or a notebook's cell, on a kernel; returns the committed execution.
+
+    Raises NotFoundError for an unknown kernel, notebook or cell; ConflictError for a dead kernel
+    or another `cell_version`; UnprocessableError for a used key with other contents.
+    """
+    options = Options.from_body(body)
+    kernel: RunningKernel = state.kernels.get(kernel_id)
+    code, cell_id = text_field(body, "code"), text_field(body, "cell_id")
+    path, document_id = text_field(body, "path"), text_field(body, "document_id")
+    if code is None and cell_id is None:
+        raise BadRequestError("Missing field in JSON data: code or cell_id")
+    if cell_id is not None and path is None and document_id is None:
+        raise BadRequestError("A cell needs its notebook: path or document_id")
+    database: Database = state.database
+    if options.idempotency_key is not None:
+        earlier = await _earlier(database, identity, options.idempotency_key)
+        if earlier is not None:
+            return _same(earlier, kernel_id, code, cell_id)
+    kernel.require_alive()
+    document = None
+    if cell_id is not None:
+        documents: DocumentStore = state.documents
+        document = await documents.find(path=path, document_id=document_id, actor_id=identity.id)
+    async with database.transaction() as tx:
+        session_id = await _session_of(tx, kernel_id, document)
+        if document is not None and cell_id is not None:
+            editor = await state.documents.edit(
+                tx, document.id, origin="execution", actor_id=identity.id
+            )
+            piece = await _cell(tx, document, editor, cell_id, options, code)
+        else:
+            piece = _Piece(code or "")
+        found = await _insert(tx, identity, kernel, session_id, [piece], options)
+        if found and piece.cell_id and document is not None:
+            editor.queue_execution(piece.cell_id, found[0].execution.id)
+    if not found:  # the same key was committed by another request in between
+        assert options.idempotency_key is not None
+        earlier = await _earlier(database, identity, options.idempotency_key)
+        assert earlier is not None
+        return _same(earlier, kernel_id, code, cell_id)
+    return found[0]
+
+
+async def run_cells(
+    state: State,
+    identity: Identity,
+    session: Session,
+    cells: str | list[str],
+    options: Options,
+) -> list[ExecutionRow]:
+    """Queue a notebook's code cells ("all", or those given, in the given order) at once."""
+    host: KernelHost = state.kernels
+    kernel = host.get(session.kernel_id)
+    kernel.require_alive()
+    documents: DocumentStore = state.documents
+    document = await documents.open_notebook(session.path, actor_id=identity.id)
+    async with state.database.transaction() as tx:
+        editor = await documents.edit(tx, document.id, origin="execution", actor_id=identity.id)
+        wanted = [
+            cell_id
+            for cell_id in (editor.cell_ids() if cells == "all" else cells)
+            if cells != "all" or _is_runnable(editor, cell_id)
+        ]
+        pieces = [await _cell(tx, document, editor, cell_id, options) for cell_id in wanted]
+        found = await _insert(tx, identity, kernel, session.id, pieces, options)
+        for piece, row in zip(pieces, found, strict=True):
+            assert piece.cell_id is not None
+            editor.queue_execution(piece.cell_id, row.execution.id)
+    return found
+
+
+def _is_runnable(editor: NotebookEditor, cell_id: str) -> bool:
+    row = editor.row(cell_id)
+    return row.cell_type == "code" and bool(row.source.strip())
+
+
+async def _cell(
+    tx: Transaction,
+    document: Document,
+    editor: NotebookEditor,
+    cell_id: str,
+    options: Options,
+    code: str | None = None,
+) -> _Piece:
+    """Return what to run of a cell: its source as it is now, unless `code` is given."""
+    if cell_id not in editor.cell_ids():
+        raise NotFoundError(f"Cell does not exist: {cell_id}")
+    row = editor.row(cell_id)
+    if row.cell_type != "code":
+        raise BadRequestError(f"Cell {cell_id} is not a code cell")
+    if options.cell_version is not None and options.cell_version != row.version:
+        raise ConflictError(
+            "The cell has changed",
+            reason=f"it has version {row.version}, not {options.cell_version}",
+        )
+    path = await editor.path(tx)
+    return _Piece(row.source if code is None else code, document, path, cell_id, row.version)
+
+
+async def _session_of(
+    tx: Transaction, kernel_id: str, document: Document | None
+) -> str | None:
+    """Return the session of this kernel, that of the document if it has several."""
+    query = (
+        select(Session.id)
+        .where(Session.kernel_id == kernel_id, Session.ended_at.is_(None))
+        .order_by((Session.document_id == (document.id if document else None)).desc().nulls_last())
+        .limit(1)
+    )
+    return (await tx.execute(query)).scalar_one_or_none()
+
+
+async def _insert(
+    tx: Transaction,
+    identity: Identity,
+    kernel: RunningKernel,
+    session_id: str | None,
+    pieces: list[_Piece],
+    options: Options,
+) -> list[ExecutionRow]:
+    """Insert executions and hand them to the kernel's queue once they are committed.
+
+    Returns nothing when the idempotency key was taken meanwhile.
+    """
+    if not pieces:
+        return []
+    rows = [_values(identity, kernel, session_id, piece, options) for piece in pieces]
+    statement = insert(Execution).on_conflict_do_nothing(
+        index_elements=["actor_id", "idempotency_key"],
+        index_where=Execution.idempotency_key.is_not(None),
+    )
+    inserted = await tx.execute(statement.returning(Execution.id), rows)
+    ids = set(inserted.scalars())
+    if not ids:
+        return []
+    query = executions().where(Execution.id.in_(ids)).order_by(None).order_by(Execution.seq)
+    found = [ExecutionRow(*row) for row in (await tx.execute(query)).tuples()]
+    queued = [_queued(row.execution) for row in found]
+    tx.on_finish(lambda committed: kernel.queue.submit(queued) if committed else None)
+    return found
+
+
+def _values(
+    identity: Identity,
+    kernel: RunningKernel,
+    session_id: str | None,
+    piece: _Piece,
+    options: Options,
+) -> dict[str, Any]:
+    execution_id = uuid.uuid4()
+    return {
+        "id": execution_id,
+        "kernel_id": kernel.id,
+        "incarnation": kernel.incarnation,
+        "session_id": session_id,
+        "document_id": piece.document.id if piece.document else None,
+        "path": piece.path,
+        "cell_id": piece.cell_id,
+        "cell_version": piece.cell_version,
+        "actor_id": identity.id,
+        "run_as_id": kernel.owner_id,
+        "client": "api",
+        "msg_id": str(execution_id),
+        "idempotency_key": options.idempotency_key,
+        "code": piece.code,
+        "source_hash": source_hash(piece.code),
+        "silent": options.silent,
+        "store_history": options.store_history,
+        "stop_on_error": options.stop_on_error,
+        "allow_stdin": options.allow_stdin,
+        "user_expressions": options.user_expressions,
+    }
+
+
+def _queued(row: Execution) -> QueuedExecution:
+    content = {
+        "code": row.code,
+        "silent": row.silent,
+        "store_history": row.store_history,
+        "user_expressions": row.user_expressions,
+        "allow_stdin": row.allow_stdin,
+        "stop_on_error": row.stop_on_error,
+    }
+    target = None
+    if row.document_id is not None and row.cell_id is not None:
+        target = CellTarget(row.document_id, row.cell_id)
+    metadata = {"cellId": row.cell_id} if row.cell_id else {}
+    return QueuedExecution(row.id, row.msg_id, content, target, metadata)
+
+
+async def _earlier(database: Database, identity: Identity, key: str) -> ExecutionRow | None:
+    query = executions().where(
+        Execution.actor_id == identity.id, Execution.idempotency_key == key
+    )
+    async with database.read() as tx:
+        found = (await tx.execute(query)).tuples().one_or_none()
+    return ExecutionRow(*found) if found else None
+
+
+def _same(
+    earlier: ExecutionRow, kernel_id: str, code: str | None, cell_id: str | None
+) -> ExecutionRow:
+    row = earlier.execution
+    if row.kernel_id != kernel_id or row.cell_id != cell_id or (code is not None and row.code != code):
+        raise UnprocessableError(
+            "The idempotency key was used for another execution", reason=str(row.id)
+        )
+    return earlier

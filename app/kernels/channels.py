@@ -1,0 +1,109 @@
+"""The server's own ZeroMQ sockets to one kernel: shell, stdin, iopub.
+
+Receiving never waits for anything but the socket, and its buffers have no high-water mark: a
+kernel drops iopub messages for a subscriber that is slow, so this one must not be.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from jupyter_client.manager import AsyncKernelManager
+
+from app.recorder.messages import Message, Unreadable, parse
+
+OnMessage = Callable[[Message | Unreadable], None]
+
+
+class Channels:
+    """Connected sockets and a reading task for each; made anew for each incarnation."""
+
+    def __init__(self, manager: AsyncKernelManager, on_message: OnMessage) -> None:
+        # shell and stdin must share an identity: the kernel asks for input on the stdin socket of
+        # whoever sent the request.
+        identity = uuid.uuid4().hex.encode()
+        self._session = manager.session
+        self._on_message = on_message
+        self._sockets: dict[str, zmq.asyncio.Socket] = {
+            "shell": manager.connect_shell(identity=identity),
+            "stdin": manager.connect_stdin(identity=identity),
+            "iopub": manager.connect_iopub(),
+        }
+        self._last_received = asyncio.get_running_loop().time()
+        self._replies: dict[str, asyncio.Future[Message]] = {}
+        self.heard = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
+            for name, socket in self._sockets.items()
+        ]
+
+    async def _read(self, channel: str, socket: zmq.asyncio.Socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            frames = await socket.recv_multipart()
+            message = parse(self._session, channel, frames)
+            self._last_received = loop.time()
+            if channel == "iopub":
+                self.heard.set()
+            if isinstance(message, Message) and channel == "shell":
+                future = self._replies.pop(message.parent_id or "", None)
+                if future is not None and not future.done():
+                    future.set_result(message)
+                    continue
+            self._on_message(message)
+
+    async def send(
+        self,
+        channel: str,
+        msg_type: str,
+        content: dict[str, Any],
+        *,
+        msg_id: str | None = None,
+        parent: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> str:
+        """Send a message and return its id, `msg_id` if given."""
+        message = self._session.msg(msg_type, content, parent=parent, metadata=metadata)
+        if msg_id is not None:
+            message["header"]["msg_id"] = message["msg_id"] = msg_id
+        message["header"]["date"] = datetime.now(UTC)
+        await self._sockets[channel].send_multipart(self._session.serialize(message))
+        return str(message["header"]["msg_id"])
+
+    async def request(
+        self, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
+    ) -> Message | None:
+        """Send a shell request and return its reply, or None when none came in time."""
+        msg_id = uuid.uuid4().hex
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._replies[msg_id] = future
+        try:
+            await self.send("shell", msg_type, content, msg_id=msg_id)
+            async with asyncio.timeout(timeout_seconds):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            self._replies.pop(msg_id, None)
+
+    async def settle(self, quiet_seconds: float = 0.1, limit_seconds: float = 2.0) -> None:
+        """Wait until nothing more arrives: what an ended kernel had sent has then been read."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit_seconds
+        start = loop.time()
+        while loop.time() < end and loop.time() - max(self._last_received, start) < quiet_seconds:
+            await asyncio.sleep(quiet_seconds / 2)
+
+    async def close(self) -> None:
+        """End the readers and close the sockets."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for socket in self._sockets.values():
+            with contextlib.suppress(zmq.ZMQError):
+                socket.close(linger=0)

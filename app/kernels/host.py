@@ -1,0 +1,302 @@
+"""The kernels that this process hosts, and the rows that say so."""
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+from jupyter_client.kernelspec import KernelSpecManager
+from sqlalchemy import select, update
+
+from app import __version__
+from app.auth.identity import Identity
+from app.db.engine import Database, Transaction
+from app.documents.store import DocumentStore
+from app.errors import ConflictError, NotFoundError
+from app.kernels.process import KernelProcess, make_context
+from app.kernels.running import RunningKernel, process_started_at
+from app.recorder.recorder import Recorder
+from app.recorder.tracker import Tracker
+from app.recorder.waiters import Waiters
+from app.recorder.writer import BatchWriter
+from app.settings import Settings
+from models import Comm, Execution, InputRequest, Kernel, ServerProcess, Session
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_SECONDS = 10.0
+
+
+class KernelHost:
+    """Starts, finds and ends this process's kernels."""
+
+    def __init__(
+        self,
+        database: Database,
+        documents: DocumentStore,
+        waiters: Waiters,
+        settings: Settings,
+        *,
+        data_dir: Path,
+    ) -> None:
+        self.specs = KernelSpecManager()
+        self._database = database
+        self._documents = documents
+        self._waiters = waiters
+        self._settings = settings
+        self._log_dir = data_dir / "kernels"
+        self._context = make_context()
+        self._kernels: dict[str, RunningKernel] = {}
+        self._server_id = uuid.uuid4()
+        self._heart: asyncio.Task[None] | None = None
+
+    # the server process's own row
+
+    async def open(self) -> None:
+        """Register this process and settle what dead ones on this machine left behind."""
+        started = process_started_at(os.getpid())
+        async with self._database.transaction() as tx:
+            tx.add(
+                ServerProcess(
+                    id=self._server_id,
+                    hostname=socket.gethostname(),
+                    pid=os.getpid(),
+                    process_started_at=started or datetime.now(UTC),
+                    version=__version__,
+                )
+            )
+        async with self._database.transaction() as tx:
+            await settle_dead_servers(tx, self._documents, self._server_id)
+        self._heart = asyncio.create_task(self._beat(), name="heartbeat")
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            try:
+                async with self._database.transaction() as tx:
+                    await tx.execute(
+                        update(ServerProcess)
+                        .where(ServerProcess.id == self._server_id)
+                        .values(heartbeat_at=datetime.now(UTC))
+                    )
+            except Exception as error:  # noqa: BLE001 (the next beat tries again)
+                log.warning("heartbeat: %s", error)
+
+    async def close(self) -> None:
+        """End all kernels and this process's row."""
+        if self._heart is not None:
+            self._heart.cancel()
+        kernels = list(self._kernels.values())
+        self._kernels.clear()
+        await asyncio.gather(*(kernel.stop("the server was shut down") for kernel in kernels))
+        async with self._database.transaction() as tx:
+            now = datetime.now(UTC)
+            await _end_sessions(tx, [kernel.id for kernel in kernels])
+            await tx.execute(
+                update(ServerProcess)
+                .where(ServerProcess.id == self._server_id)
+                .values(stopped_at=now, heartbeat_at=now)
+            )
+        self._context.destroy(linger=0)
+
+    # kernels
+
+    def get(self, kernel_id: str) -> RunningKernel:
+        """Return a hosted kernel; NotFoundError when there is none with this id."""
+        kernel = self._kernels.get(kernel_id)
+        if kernel is None:
+            raise NotFoundError(f"Kernel does not exist: {kernel_id}")
+        return kernel
+
+    def ids(self) -> list[str]:
+        """Return the ids of hosted kernels."""
+        return list(self._kernels)
+
+    async def start(
+        self,
+        identity: Identity,
+        *,
+        name: str | None = None,
+        path: str = "",
+        kernel_id: str | None = None,
+        env: dict[str, str] | None = None,
+        session_name: str | None = None,
+    ) -> RunningKernel:
+        """Start a kernel for `path` and return it at once, in the state `starting`.
+
+        Raises BadRequestError for an unknown kernelspec and KernelStartError when its process
+        cannot be started; nothing is left of it then but its row, dead, with the reason.
+        """
+        kernel_id = kernel_id or str(uuid.uuid4())
+        if kernel_id in self._kernels:
+            raise ConflictError(f"Kernel {kernel_id} exists already")
+        name = name or self.default_name()
+        process = KernelProcess(kernel_id, name, self.specs, self._context, self._log_dir)
+        environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **(env or {})}
+        if session_name:
+            environment["JPY_SESSION_NAME"] = session_name
+        await process.start(cwd=str(self._cwd(path)), env=environment)
+        try:
+            async with self._database.transaction() as tx:
+                tx.add(
+                    Kernel(
+                        id=kernel_id,
+                        name=name,
+                        path=path,
+                        owner_id=identity.id,
+                        server_id=self._server_id,
+                        pid=process.pid,
+                        pid_started_at=process_started_at(process.pid),
+                    )
+                )
+        except BaseException:
+            await process.stop(now=True)
+            raise
+        recorder = Recorder(
+            self._database,
+            Tracker(kernel_id, identity.id),
+            BatchWriter(kernel_id, self._documents),
+            self._waiters,
+        )
+        kernel = self._kernels[kernel_id] = RunningKernel(
+            process, recorder, identity.id, self._settings
+        )
+        kernel.begin()
+        return kernel
+
+    async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
+        """End a kernel and the sessions that use it."""
+        kernel = self.get(kernel_id)
+        del self._kernels[kernel_id]
+        await kernel.stop(reason)
+        async with self._database.transaction() as tx:
+            await _end_sessions(tx, [kernel_id])
+
+    def default_name(self) -> str:
+        """Return the default kernelspec's name, as Jupyter Server has it."""
+        return "python3"
+
+    def _cwd(self, path: str) -> Path:
+        """Return the folder of an API path, or the nearest one above it that exists."""
+        root = self._settings.root_dir.resolve()
+        folder = (root / path.strip("/")).resolve()
+        while folder != root and not (folder.is_dir() and folder.is_relative_to(root)):
+            if folder == folder.parent:
+                return root
+            folder = folder.parent
+        return folder
+
+
+async def _end_sessions(tx: Transaction, kernel_ids: list[str]) -> None:
+    await tx.execute(
+        update(Session)
+        .where(Session.kernel_id.in_(kernel_ids), Session.ended_at.is_(None))
+        .values(ended_at=datetime.now(UTC))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def settle_dead_servers(
+    tx: Transaction, documents: DocumentStore, server_id: uuid.UUID
+) -> None:
+    """Say what became of the kernels and executions of servers of this machine that are gone.
+
+    A killed server cannot say so itself. Surviving kernel processes are ended: nothing records
+    them any more.
+    """
+    query = (
+        select(ServerProcess)
+        .where(
+            ServerProcess.hostname == socket.gethostname(),
+            ServerProcess.stopped_at.is_(None),
+            ServerProcess.id != server_id,
+        )
+        .with_for_update()
+    )
+    gone = [row for row in (await tx.execute(query)).scalars() if not _is_alive(row)]
+    if not gone:
+        return
+    now = datetime.now(UTC)
+    reason = "the server that ran it ended without notice"
+    kernels = (
+        await tx.execute(
+            select(Kernel)
+            .where(Kernel.server_id.in_([row.id for row in gone]), Kernel.ended_at.is_(None))
+            .order_by(Kernel.id)
+        )
+    ).scalars()
+    kernel_ids = []
+    for kernel in kernels:
+        _end_process(kernel)
+        kernel_ids.append(kernel.id)
+        kernel.execution_state = "dead"
+        kernel.reason = reason
+        kernel.ended_at = now
+    await interrupt_executions(tx, documents, kernel_ids, reason, now)
+    await _end_sessions(tx, kernel_ids)
+    for row in gone:
+        row.stopped_at = row.heartbeat_at
+    if kernel_ids:
+        log.warning("%d kernels of ended servers were settled", len(kernel_ids))
+
+
+async def interrupt_executions(
+    tx: Transaction,
+    documents: DocumentStore,
+    kernel_ids: Iterable[str],
+    reason: str,
+    now: datetime,
+) -> None:
+    """Mark all that the kernels had not finished as interrupted, and their cells as idle."""
+    ids = list(kernel_ids)
+    unfinished = (
+        await tx.execute(
+            select(Execution)
+            .where(Execution.kernel_id.in_(ids), Execution.finished_at.is_(None))
+            .order_by(Execution.seq)
+        )
+    ).scalars()
+    executions = list(unfinished)
+    for document_id in sorted({e.document_id for e in executions if e.document_id}):
+        editor = await documents.edit_if_exists(tx, document_id, origin="execution")
+        if editor is None:
+            continue
+        for execution in executions:
+            if execution.document_id == document_id and execution.cell_id:
+                editor.end_execution(execution.cell_id, execution.id, execution.execution_count)
+    for execution in executions:
+        execution.status = "interrupted"
+        execution.reason = reason
+        execution.finished_at = now
+    await tx.execute(
+        update(InputRequest)
+        .where(InputRequest.kernel_id.in_(ids), InputRequest.status == "pending")
+        .values(status="cancelled")
+    )
+    await tx.execute(
+        update(Comm)
+        .where(Comm.kernel_id.in_(ids), Comm.state == "open")
+        .values(state="closed", closed_at=now)
+    )
+
+
+def _is_alive(row: ServerProcess) -> bool:
+    started = process_started_at(row.pid)
+    return started is not None and abs(started - row.process_started_at) < timedelta(seconds=2)
+
+
+def _end_process(kernel: Kernel) -> None:
+    """Kill a kernel process that outlived its server, unless the pid is another's by now."""
+    started = process_started_at(kernel.pid)
+    if started is None or kernel.pid_started_at is None or kernel.pid is None:
+        return
+    if abs(started - kernel.pid_started_at) < timedelta(seconds=2):
+        try:
+            psutil.Process(kernel.pid).kill()
+        except psutil.Error:
+            log.warning("kernel %s: its process %d could not be ended", kernel.id, kernel.pid)

@@ -1,0 +1,55 @@
+"""Refusing request bodies over the limit before they fill the memory."""
+
+import json
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class BodyLimit:
+    """ASGI middleware: answers 413 in Jupyter's shape when a body is longer than `limit_bytes`.
+
+    A declared length is refused at once; an undeclared one when it has grown over the limit.
+    """
+
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+        self._app = app
+        self._limit = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, unless its body is too long."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._limit:
+            await self._refuse(send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise _TooLong
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        except _TooLong:
+            await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        message = f"The body of the request is longer than {self._limit} bytes"
+        body = json.dumps({"message": message, "reason": None}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class _TooLong(BaseException):
+    """Passes through handlers that catch every Exception."""

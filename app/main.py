@@ -1,0 +1,118 @@
+"""The application: its parts, put together for as long as it runs, and how errors are answered."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app import __version__
+from app.auth.access import check_declarations
+from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.contents.disk import Disk
+from app.contents.routes import router as contents
+from app.db.engine import Database, is_transient
+from app.documents.routes import router as documents
+from app.documents.store import DocumentStore
+from app.errors import DomainError
+from app.executions.routes import router as executions
+from app.kernels.host import KernelHost
+from app.kernels.routes import router as kernels
+from app.kernelspecs.routes import router as kernelspecs
+from app.limits import BodyLimit
+from app.recorder.waiters import Waiters
+from app.sessions.routes import router as sessions
+from app.settings import Settings
+from app.status.routes import router as status
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings, *, database_url: str, token: str, data_dir: Path
+) -> FastAPI:
+    """Return the application on a migrated database; `data_dir` is for kernels' logs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(
+            database_url,
+            pool_size=settings.database_pool_size,
+            recorder_pool_size=settings.recorder_pool_size,
+        )
+        async with database.transaction() as tx:
+            await ensure_owner(tx, settings.owner, token)
+        disk = Disk(settings.root_dir)
+        store = DocumentStore(database, disk, settings)
+        waiters = Waiters()
+        host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
+        app.state.settings = settings
+        app.state.database = database
+        app.state.authenticator = TokenAuthenticator(database)
+        app.state.disk = disk
+        app.state.documents = store
+        app.state.waiters = waiters
+        app.state.kernels = host
+        # What dead servers left is settled before documents are saved, so that files and rows agree.
+        await host.open()
+        await store.start()
+        try:
+            yield
+        finally:
+            await host.close()
+            await store.close()
+            await database.close()
+
+    app = FastAPI(
+        title="Jupyter Datastore", version=__version__, lifespan=lifespan, docs_url=None,
+        redoc_url=None, openapi_url=None,
+    )
+    app.state.settings = settings
+    prefix = settings.base_url.rstrip("/")
+    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+        app.include_router(router, prefix=prefix)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    app.add_exception_handler(DomainError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    check_declarations(app)
+    return app
+
+
+def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
+    return JSONResponse({"message": message, "reason": reason}, status_code)
+
+
+async def _domain_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DomainError)
+    return _answer(error.status, error.message, error.reason)
+
+
+async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+    """Answer 400 as Jupyter does, 404 for an id in the path that cannot be one."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place, name = first["loc"][0], ".".join(str(part) for part in first["loc"][1:])
+    if place == "path":
+        return _answer(404, f"There is nothing with this {name}")
+    return _answer(400, f"{name}: {first['msg']}", jsonable_encoder(first.get("type")))
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _answer(error.status_code, str(error.detail))
+
+
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    if is_transient(error):
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        return _answer(503, "The database cannot be reached now", "try again")
+    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return _answer(500, "Internal server error")

@@ -1,0 +1,302 @@
+"""Applying a batch of operations in one transaction.
+
+Locks are taken in one order, so that two recorders, or a recorder and a request, cannot deadlock:
+documents (by id), then the kernel, then executions. Adjacent pieces of one stream become one row;
+everything else is one row a message. Applying the same batch again after a rollback is safe; the
+kernel's `recorded_batch` tells whether an earlier attempt was committed after all.
+"""
+
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from app.db.engine import Transaction
+from app.documents.editor import NotebookEditor
+from app.documents.store import DocumentStore
+from app.recorder.comms import write_comms
+from app.recorder.operations import (
+    AppendOutput,
+    BeginCell,
+    CancelInputs,
+    CellTarget,
+    ClearOutputs,
+    CloseComms,
+    CommEvent,
+    EndCell,
+    ExecutionChange,
+    KernelChange,
+    NewExecution,
+    NewInput,
+    Operation,
+    UpdateDisplay,
+)
+from models import Execution, InputRequest, Kernel, Output
+
+# Adjacent pieces of a stream are joined into rows up to this many characters.
+_STREAM_ROW = 64 * 1024
+
+
+@dataclass
+class _Rows:
+    """What the batch comes to, once its operations have been put together."""
+
+    executions: list[dict[str, Any]] = field(default_factory=list)
+    changes: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
+    output_bytes: dict[uuid.UUID, int] = field(default_factory=lambda: defaultdict(int))
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    open_row: dict[uuid.UUID | None, dict[str, Any]] = field(default_factory=dict)
+    clears: dict[uuid.UUID, datetime] = field(default_factory=dict)
+    displays: dict[str, UpdateDisplay] = field(default_factory=dict)
+    kernel: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
+    cancel_inputs: list[uuid.UUID | None] = field(default_factory=list)
+    comms: list[CommEvent | CloseComms] = field(default_factory=list)
+
+
+class BatchWriter:
+    """Writes the batches of one kernel; keeps nothing between them."""
+
+    def __init__(self, kernel_id: str, documents: DocumentStore) -> None:
+        self._kernel_id = kernel_id
+        self._documents = documents
+
+    async def was_committed(self, tx: Transaction, number: int) -> bool:
+        """Tell whether the batch with this number is in the database."""
+        query = select(Kernel.recorded_batch).where(Kernel.id == self._kernel_id)
+        return (await tx.execute(query)).scalar_one() >= number
+
+    async def write(self, tx: Transaction, number: int, operations: list[Operation]) -> None:
+        """Apply the operations and note the batch's number; the caller commits."""
+        editors = await self._editors(tx, operations)
+        rows = _Rows()
+        for operation in operations:
+            await self._add(rows, editors, operation)
+        await self._flush(tx, number, rows)
+
+    async def _editors(
+        self, tx: Transaction, operations: list[Operation]
+    ) -> dict[uuid.UUID, NotebookEditor]:
+        """Lock the documents whose cells or displays the batch touches, in order of id."""
+        wanted = {
+            target.document_id
+            for operation in operations
+            if (target := getattr(operation, "target", None)) is not None
+        }
+        displays = {op.display_id for op in operations if isinstance(op, UpdateDisplay)}
+        if displays:
+            wanted |= await self._documents.showing(tx, self._kernel_id, displays)
+        editors = {}
+        for document_id in sorted(wanted):
+            editor = await self._documents.edit_if_exists(tx, document_id, origin="execution")
+            if editor is not None:
+                editors[document_id] = editor
+        return editors
+
+    async def _add(
+        self, rows: _Rows, editors: dict[uuid.UUID, NotebookEditor], operation: Operation
+    ) -> None:
+        match operation:
+            case AppendOutput():
+                self._append(rows, _editor(editors, operation.target), operation)
+            case ClearOutputs():
+                await _clear(rows, _editor(editors, operation.target), operation)
+            case UpdateDisplay():
+                await self._display(rows, editors, operation)
+            case BeginCell(execution_id, target):
+                if editor := _editor(editors, target):
+                    await editor.begin_execution(target.cell_id, execution_id)
+            case EndCell(execution_id, target, count):
+                if editor := _editor(editors, target):
+                    editor.end_execution(target.cell_id, execution_id, count)
+            case NewExecution(values):
+                rows.executions.append(values)
+            case ExecutionChange(execution_id, values):
+                rows.changes.setdefault(execution_id, {}).update(values)
+            case KernelChange(values):
+                rows.kernel.update(values)
+            case NewInput():
+                rows.inputs[operation.id] = self._input_row(operation)
+            case CancelInputs(execution_id):
+                _cancel_inputs(rows, execution_id)
+            case CommEvent() | CloseComms():
+                rows.comms.append(operation)
+
+    def _append(self, rows: _Rows, editor: NotebookEditor | None, op: AppendOutput) -> None:
+        cell_id = None
+        if editor and op.target and op.execution_id:
+            shown = editor.append_output(
+                op.target.cell_id,
+                op.execution_id,
+                op.output,
+                kernel_id=self._kernel_id,
+                display_id=op.display_id,
+            )
+            if shown:
+                cell_id = editor.row(op.target.cell_id).id
+        if op.execution_id:
+            rows.output_bytes[op.execution_id] += op.size_bytes
+        last = rows.open_row.get(op.execution_id)
+        if last is not None and _continues(last, op, cell_id):
+            last["text"].append(op.output["text"])
+            last["length"] += len(op.output["text"])
+            last["size_bytes"] += op.size_bytes
+            return
+        row = self._output_row(op, cell_id)
+        rows.outputs.append(row)
+        rows.open_row[op.execution_id] = row
+
+    def _output_row(self, op: AppendOutput, cell_id: uuid.UUID | None) -> dict[str, Any]:
+        output = op.output
+        text = output.get("text")
+        return {
+            "execution_id": op.execution_id,
+            "seq": op.seq,
+            "kernel_id": self._kernel_id,
+            "cell_id": cell_id,
+            "output_type": output["output_type"],
+            "name": output.get("name"),
+            "text": None if text is None else [text],
+            "length": len(text or ""),
+            "data": output.get("data"),
+            "metadata_": output.get("metadata"),
+            "execution_count": output.get("execution_count"),
+            "ename": output.get("ename"),
+            "evalue": output.get("evalue"),
+            "traceback": output.get("traceback"),
+            "extra": output.get("extra"),
+            "display_id": op.display_id,
+            "size_bytes": op.size_bytes,
+            "created_at": op.created_at,
+            "updated_at": None,
+            "cleared_at": None,
+        }
+
+    async def _display(
+        self,
+        rows: _Rows,
+        editors: dict[uuid.UUID, NotebookEditor],
+        op: UpdateDisplay,
+    ) -> None:
+        """Renew the displays: in the documents, in earlier rows, and in this batch's."""
+        for editor in editors.values():
+            await editor.update_display(self._kernel_id, op.display_id, op.data, op.metadata)
+        rows.displays[op.display_id] = op
+        for row in rows.outputs:
+            if row["display_id"] == op.display_id:
+                row.update(data=op.data, metadata_=op.metadata, updated_at=op.at)
+
+    def _input_row(self, op: NewInput) -> dict[str, Any]:
+        return {
+            "id": op.id,
+            "execution_id": op.execution_id,
+            "kernel_id": self._kernel_id,
+            "msg_id": op.msg_id,
+            "prompt": op.prompt,
+            "password": op.password,
+            "status": "pending",
+            "created_at": op.at,
+        }
+
+    async def _flush(self, tx: Transaction, number: int, rows: _Rows) -> None:
+        await tx.execute(
+            update(Kernel)
+            .where(Kernel.id == self._kernel_id)
+            .values(recorded_batch=number, **rows.kernel)
+        )
+        if rows.executions:
+            await tx.execute(insert(Execution), rows.executions)
+        await self._change_executions(tx, rows)
+        await self._write_outputs(tx, rows)
+        await self._write_inputs(tx, rows)
+        if rows.comms:
+            await write_comms(tx, self._kernel_id, rows.comms)
+
+    async def _change_executions(self, tx: Transaction, rows: _Rows) -> None:
+        for execution_id in sorted(rows.changes.keys() | rows.output_bytes.keys()):
+            values: dict[Any, Any] = dict(rows.changes.get(execution_id, {}))
+            if size := rows.output_bytes.get(execution_id):
+                values["output_bytes"] = Execution.output_bytes + size
+            statement = update(Execution).where(Execution.id == execution_id)
+            if "status" in values:
+                statement = statement.where(Execution.finished_at.is_(None))
+                if "started_at" in values and "finished_at" not in values:
+                    # A retried or late "running" must not touch one that ended meanwhile.
+                    statement = statement.where(Execution.status == "queued")
+            await tx.execute(
+                statement.values(values).execution_options(synchronize_session=False)
+            )
+
+    async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
+        for execution_id, at in sorted(rows.clears.items()):
+            await tx.execute(
+                update(Output)
+                .where(Output.execution_id == execution_id, Output.cleared_at.is_(None))
+                .values(cleared_at=at, cell_id=None)
+                .execution_options(synchronize_session=False)
+            )
+        for display_id in sorted(rows.displays):
+            op = rows.displays[display_id]
+            await tx.execute(
+                update(Output)
+                .where(Output.kernel_id == self._kernel_id, Output.display_id == display_id)
+                .values(data=op.data, metadata_=op.metadata, updated_at=op.at)
+                .execution_options(synchronize_session=False)
+            )
+        if rows.outputs:
+            for row in rows.outputs:
+                del row["length"]
+                if row["text"] is not None:
+                    row["text"] = "".join(row["text"])
+            await tx.execute(insert(Output), rows.outputs)
+
+    async def _write_inputs(self, tx: Transaction, rows: _Rows) -> None:
+        if rows.inputs:
+            await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
+        for execution_id in rows.cancel_inputs:
+            statement = update(InputRequest).where(
+                InputRequest.kernel_id == self._kernel_id, InputRequest.status == "pending"
+            )
+            if execution_id is not None:
+                statement = statement.where(InputRequest.execution_id == execution_id)
+            await tx.execute(
+                statement.values(status="cancelled").execution_options(synchronize_session=False)
+            )
+
+
+def _editor(
+    editors: dict[uuid.UUID, NotebookEditor], target: CellTarget | None
+) -> NotebookEditor | None:
+    return editors.get(target.document_id) if target else None
+
+
+def _continues(last: dict[str, Any], op: AppendOutput, cell_id: uuid.UUID | None) -> bool:
+    return (
+        op.output["output_type"] == "stream"
+        and last["output_type"] == "stream"
+        and last["name"] == op.output["name"]
+        and last["cell_id"] == cell_id
+        and last["cleared_at"] is None
+        and last["length"] < _STREAM_ROW
+    )
+
+
+async def _clear(rows: _Rows, editor: NotebookEditor | None, op: ClearOutputs) -> None:
+    """Hide what the execution has said so far: earlier rows by an update, this batch's at once."""
+    if editor and op.target:
+        await editor.clear_outputs(op.target.cell_id, op.execution_id)
+    rows.clears[op.execution_id] = op.at
+    for row in rows.outputs:
+        if row["execution_id"] == op.execution_id and row["cleared_at"] is None:
+            row.update(cleared_at=op.at, cell_id=None)
+
+
+def _cancel_inputs(rows: _Rows, execution_id: uuid.UUID | None) -> None:
+    for row in rows.inputs.values():
+        if execution_id in (None, row["execution_id"]):
+            row["status"] = "cancelled"
+    rows.cancel_inputs.append(execution_id)

@@ -1,0 +1,231 @@
+"""`/api/sessions` as Jupyter Server answers it, and running a notebook's cells in one request."""
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import Select, func, select
+
+from app.auth.access import allow
+from app.auth.identity import Identity
+from app.db.engine import Database, Transaction
+from app.documents.store import DocumentStore
+from app.errors import BadRequestError, DomainError, NotFoundError
+from app.executions.schemas import execution_model
+from app.executions.submit import Options, run_cells
+from app.kernels.host import KernelHost
+from app.kernels.routes import kernel_model
+from app.web import json_body, object_field, text_field
+from models import Kernel, Session
+
+router = APIRouter()
+
+
+class KernelUnavailableError(DomainError):
+    """The kernel a session asks for cannot be started; Jupyter Server's status for it."""
+
+    status = 501
+
+
+def _living() -> Select[tuple[Session, Kernel]]:
+    return (
+        select(Session, Kernel)
+        .join(Kernel, Kernel.id == Session.kernel_id)
+        .where(Session.ended_at.is_(None))
+        .order_by(Session.created_at, Session.id)
+    )
+
+
+async def read_session(tx: Transaction, session_id: str) -> tuple[Session, Kernel]:
+    """Return a living session and its kernel; 404 when there is none."""
+    found = (await tx.execute(_living().where(Session.id == session_id))).tuples().one_or_none()
+    if found is None:
+        raise NotFoundError(f"Session not found: session_id='{session_id}'")
+    return found
+
+
+def session_model(session: Session, kernel: Kernel) -> dict[str, Any]:
+    """Return a session as clients see it; notebooks have the field `notebook` too, as in Jupyter."""
+    model: dict[str, Any] = {
+        "id": session.id,
+        "path": session.path,
+        "name": session.name,
+        "type": session.type,
+        "kernel": kernel_model(kernel),
+    }
+    if session.type == "notebook":
+        model["notebook"] = {"path": session.path, "name": session.name}
+    return model
+
+
+@router.get("/api/sessions")
+async def list_sessions(
+    request: Request, _: Annotated[Identity, allow("read", "sessions")]
+) -> list[dict[str, Any]]:
+    """List the sessions that run."""
+    async with request.app.state.database.read() as tx:
+        return [session_model(*pair) for pair in (await tx.execute(_living())).tuples()]
+
+
+@router.post("/api/sessions", status_code=201)
+async def create_session(
+    request: Request,
+    response: Response,
+    identity: Annotated[Identity, allow("write", "sessions")],
+) -> dict[str, Any]:
+    """Start a session, or answer the one that the path has."""
+    body = await json_body(request)
+    for field in ("path", "type"):
+        if not isinstance(body.get(field), str):
+            raise BadRequestError(f"Missing field in JSON data: {field}")
+    path, kind = body["path"].lstrip("/"), body["type"]
+    database: Database = request.app.state.database
+    # One request at a time makes the session of a path: two windows opening it share a kernel.
+    async with database.transaction() as tx:
+        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(path, 0))))
+        found = (await tx.execute(_living().where(Session.path == path).limit(1))).tuples().first()
+        if found is None:
+            found = await _create(request, tx, identity, body, path, kind)
+        model = session_model(*found)
+    base_url = request.app.state.settings.base_url
+    response.headers["Location"] = f"{base_url}api/sessions/{model['id']}"
+    return model
+
+
+async def _create(
+    request: Request,
+    tx: Transaction,
+    identity: Identity,
+    body: dict[str, Any],
+    path: str,
+    kind: str,
+) -> tuple[Session, Kernel]:
+    document_id = await _document_of(request, identity, path, kind)
+    kernel_id = await _kernel_for(request, identity, object_field(body, "kernel"), path)
+    kernel = (await tx.execute(select(Kernel).where(Kernel.id == kernel_id))).scalar_one()
+    session = Session(
+        id=str(uuid.uuid4()),
+        path=path,
+        name=text_field(body, "name") or "",
+        type=kind,
+        kernel_id=kernel_id,
+        document_id=document_id,
+        owner_id=identity.id,
+    )
+    tx.add(session)
+    await tx.flush()
+    return session, kernel
+
+
+async def _document_of(
+    request: Request, identity: Identity, path: str, kind: str
+) -> uuid.UUID | None:
+    """Open the notebook that a session is for; a path may also be a mere name (JupyterLab's UUIDs)."""
+    if kind != "notebook":
+        return None
+    documents: DocumentStore = request.app.state.documents
+    try:
+        document = await documents.open_notebook(path, actor_id=identity.id)
+    except (NotFoundError, BadRequestError):
+        return None
+    return document.id
+
+
+async def _kernel_for(
+    request: Request, identity: Identity, wanted: dict[str, Any], path: str
+) -> str:
+    host: KernelHost = request.app.state.kernels
+    if kernel_id := text_field(wanted, "id"):
+        return host.get(kernel_id).id
+    name = text_field(wanted, "name")
+    folder = path.rpartition("/")[0]
+    try:
+        kernel = await host.start(identity, name=name, path=folder, session_name=path)
+    except BadRequestError as error:
+        raise KernelUnavailableError(
+            f"The '{name}' kernel is not available. Please pick another suitable kernel instead, "
+            "or install that kernel."
+        ) from error
+    return kernel.id
+
+
+@router.get("/api/sessions/{session_id}")
+async def get_session(
+    session_id: str, request: Request, _: Annotated[Identity, allow("read", "sessions")]
+) -> dict[str, Any]:
+    """Return one session."""
+    async with request.app.state.database.read() as tx:
+        return session_model(*await read_session(tx, session_id))
+
+
+@router.patch("/api/sessions/{session_id}")
+async def update_session(
+    session_id: str, request: Request, identity: Annotated[Identity, allow("write", "sessions")]
+) -> dict[str, Any]:
+    """Change a session's path, name, type or kernel; a kernel that it leaves is shut down."""
+    body = await json_body(request)
+    host: KernelHost = request.app.state.kernels
+    database: Database = request.app.state.database
+    async with database.read() as tx:
+        before, old_kernel = await read_session(tx, session_id)
+    path = (text_field(body, "path") or before.path).lstrip("/")
+    kind = text_field(body, "type") or before.type
+    document_id = await _document_of(request, identity, path, kind)
+    kernel_id = await _changed_kernel(request, identity, body, old_kernel.id, path)
+    async with database.transaction() as tx:
+        session, _ = await read_session(tx, session_id)
+        session.path, session.type, session.document_id = path, kind, document_id
+        session.name = body["name"] if text_field(body, "name") is not None else session.name
+        session.kernel_id = kernel_id
+        await tx.flush()
+        model = session_model(*await read_session(tx, session_id))
+    if kernel_id != old_kernel.id and old_kernel.id in host.ids():
+        await host.shutdown(old_kernel.id, "its session changed to another kernel")
+    return model
+
+
+async def _changed_kernel(
+    request: Request, identity: Identity, body: dict[str, Any], current: str, path: str
+) -> str:
+    wanted = object_field(body, "kernel")
+    if not text_field(wanted, "id") and not text_field(wanted, "name"):
+        return current
+    host: KernelHost = request.app.state.kernels
+    if (kernel_id := text_field(wanted, "id")) and kernel_id not in host.ids():
+        raise BadRequestError(f"No such kernel: {kernel_id}")
+    return await _kernel_for(request, identity, wanted, path)
+
+
+@router.delete("/api/sessions/{session_id}", status_code=204)
+async def delete_session(
+    session_id: str, request: Request, _: Annotated[Identity, allow("write", "sessions")]
+) -> None:
+    """End a session and its kernel."""
+    host: KernelHost = request.app.state.kernels
+    database: Database = request.app.state.database
+    async with database.read() as tx:
+        _, kernel = await read_session(tx, session_id)
+    if kernel.id in host.ids():
+        await host.shutdown(kernel.id)
+        return
+    async with database.transaction() as tx:
+        session, _ = await read_session(tx, session_id)
+        session.ended_at = func.now()
+
+
+@router.post("/api/sessions/{session_id}/run", status_code=202)
+async def run(
+    session_id: str, request: Request, identity: Annotated[Identity, allow("execute", "sessions")]
+) -> dict[str, Any]:
+    """Queue cells of the session's notebook, in order, in one transaction."""
+    body = await json_body(request)
+    cells = body.get("cells")
+    if cells != "all" and not (
+        isinstance(cells, list) and all(isinstance(cell, str) for cell in cells)
+    ):
+        raise BadRequestError('cells must be "all" or a list of cell ids')
+    async with request.app.state.database.read() as tx:
+        session, _ = await read_session(tx, session_id)
+    options = Options.from_body(body)
+    executions = await run_cells(request.app.state, identity, session, cells, options)
+    return {"executions": [execution_model(execution) for execution in executions]}

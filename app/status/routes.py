@@ -1,0 +1,45 @@
+"""`GET /api` and `GET /api/status`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import func, select
+
+from app import __version__
+from app.auth.access import allow, public
+from app.auth.identity import Identity
+from app.web import isoformat
+from models import Kernel, ServerProcess
+
+router = APIRouter()
+
+
+@router.get("/api")
+@public
+async def version() -> dict[str, str]:
+    """Say that this is a Jupyter server, and its version."""
+    return {"version": __version__}
+
+
+@router.get("/api/status")
+async def status(
+    request: Request, _: Annotated[Identity, allow("read", "server")]
+) -> dict[str, Any]:
+    """Return activity and counts, as Jupyter Server does."""
+    kernels = (
+        select(func.count(), func.coalesce(func.sum(Kernel.connections), 0))
+        .select_from(Kernel)
+        .where(Kernel.ended_at.is_(None))
+    )
+    activity = select(func.max(Kernel.last_activity))
+    started = select(func.max(ServerProcess.started_at)).where(ServerProcess.stopped_at.is_(None))
+    async with request.app.state.database.read() as tx:
+        count, connections = (await tx.execute(kernels)).tuples().one()
+        began = (await tx.execute(started)).scalar_one()
+        last = (await tx.execute(activity)).scalar_one() or began
+    return {
+        "started": isoformat(began),
+        "last_activity": isoformat(max(last, began)),
+        "connections": connections,
+        "kernels": count,
+    }

@@ -1,0 +1,50 @@
+"""Reading request bodies and writing times as Jupyter does; shared by the routes of all slices."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request
+
+from app.errors import BadRequestError
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """Return the request's JSON object, `{}` without a body.
+
+    The content type is not looked at: JupyterLab sends JSON as `text/plain`. Raises
+    BadRequestError for anything but a JSON object.
+    """
+    raw = await request.body()
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("Invalid JSON in body of request") from error
+    if not isinstance(body, dict):
+        raise BadRequestError("The body of the request must be a JSON object")
+    return body
+
+
+def text_field(body: dict[str, Any], name: str) -> str | None:
+    """Return a string field, None when it is absent or null; BadRequestError for another type."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadRequestError(f"{name} must be a string")
+    return value
+
+
+def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object field, `{}` when absent or null; BadRequestError for another type."""
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRequestError(f"{name} must be an object")
+    return value
+
+
+def isoformat(value: datetime) -> str:
+    """Return a time as Jupyter writes it: UTC with microseconds and `Z`."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
