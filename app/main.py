@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
@@ -59,6 +60,7 @@ def create_app(
         app.state.documents = store
         app.state.waiters = waiters
         app.state.kernels = host
+        app.state.session_locks = WeakValueDictionary()
         # What dead servers left is settled before documents are saved, so that files and rows agree.
         await host.open()
         await store.start()

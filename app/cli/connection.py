@@ -330,14 +330,14 @@ class Connection:
             if not (error.status == 503 or signed_out or (gateway and repeatable)):
                 raise error
             return error.message.rstrip(".")
-        detail = str(error) or type(error).__name__
+        detail = str(error).rstrip(".") or type(error).__name__
         if not self._answered:
             raise CommandError(f"Cannot reach the server at {self.url}: {detail}.") from error
         never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         if not (repeatable or never_sent):
             raise CommandError(
                 f"The connection to {self.url} broke before the server answered, so the run may "
-                "or may not have started: look with --attach."
+                "or may not have started."
             ) from error
         return f"Lost the connection to {self.url} ({detail})"
 

@@ -6,7 +6,6 @@ go. How a run looks is in `follow`, how the server is reached in `connection`.
 
 import contextlib
 import json
-import os
 import shlex
 import signal
 import sys
@@ -180,7 +179,11 @@ def run(ctx: click.Context, /, *, no_progress: bool, **options: Any) -> None:
         except BrokenPipeError:
             signals.caught = True
             status = 128 + signal.SIGPIPE
-            _silence_stdout()
+        except CommandError as error:
+            if job.under_way:
+                hint = f"If the run goes on, come back to it with:\n  {job.again}"
+                raise CommandError(f"{error.message}\n{hint}") from error
+            raise
         except OSError as error:  # the terminal is gone; all else is handled where it happens
             if not job.under_way:
                 raise CommandError(f"{error}.") from error
@@ -216,10 +219,11 @@ def _run(job: _Job) -> int:
         finally:
             asker.close()
             display.close()
-    if job.as_json:
-        click.echo(json.dumps(_as_json(connection.url, path, executions), indent=2))
-    else:
-        _print_table(console, executions)
+    with contextlib.suppress(BrokenPipeError):  # `| head` has seen enough; the run is over
+        if job.as_json:
+            click.echo(json.dumps(_as_json(connection.url, path, executions), indent=2))
+        else:
+            _print_table(console, executions)
     return 0 if all(execution.status == "ok" for execution in executions) else 1
 
 
@@ -287,7 +291,12 @@ def _start(connection: Connection, job: _Job, path: str) -> list[Execution]:
     }
     job.under_way = True
     request = f"api/sessions/{session.id}/run"
-    return connection.fetch(_Executions, "POST", request, json=body, repeatable=False).executions
+    try:
+        started = connection.fetch(_Executions, "POST", request, json=body, repeatable=False)
+    except RefusedError:
+        job.under_way = False
+        raise
+    return started.executions
 
 
 def _named_kernel(content: Any) -> str | None:
@@ -372,14 +381,6 @@ def _say_detached(job: _Job) -> None:
         message = f"Detached: the run goes on at the server.\nCome back to it with:\n  {job.again}"
     with contextlib.suppress(OSError):
         click.echo(message, err=True)
-
-
-def _silence_stdout() -> None:
-    """Let Python's flush at exit go nowhere instead of failing."""
-    with contextlib.suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 # --- the report ----------------------------------------------------------------------------------

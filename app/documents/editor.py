@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import update
 
 from app.db.engine import Transaction
-from app.documents import load, replace as replacing, values
+from app.documents import load, project, values
+from app.documents import replace as replacing
 from app.documents.memory import CellState, NotebookMemory, Tail, new_youtput
 from app.documents.stream import StreamText
 from models import Cell, Output
@@ -40,6 +41,23 @@ class NotebookEditor:
     def path(self) -> str:
         """The path of the document's file."""
         return self._memory.path
+
+    @property
+    def version(self) -> int:
+        """The version that is stored, raised by `flush`."""
+        return self._memory.version
+
+    def running(self) -> set[str]:
+        """Return the ids of cells with a queued or running execution."""
+        return self._memory.running()
+
+    def notebook(self) -> dict[str, Any]:
+        """Return the notebook as it is now, every cell with its id."""
+        return self._memory.notebook()
+
+    async def flush(self) -> None:
+        """Store the edits made so far; done before the commit by itself."""
+        await project.flush(self._tx, self._memory, origin=self.origin, actor_id=self.actor_id)
 
     def cell_ids(self) -> list[str]:
         """Return the ids of the cells in the notebook's order."""

@@ -94,9 +94,7 @@ async def _cell_rows(
     return list(rows)
 
 
-async def restore_tails(
-    tx: Transaction, memory: NotebookMemory, cell_ids: Collection[str]
-) -> None:
+async def restore_tails(tx: Transaction, memory: NotebookMemory, cell_ids: Collection[str]) -> None:
     """Find the stream that a next piece would continue, for cells whose tail is not known."""
     states = [
         state
@@ -148,9 +146,7 @@ async def load_displays(tx: Transaction, memory: NotebookMemory) -> None:
         return
     by_row = {state.row.id: state for state in memory.states.values()}
     await tx.flush()
-    rows = (
-        await tx.execute(queries.outputs_of_cells_with_displays(memory.document_id))
-    ).all()
+    rows = (await tx.execute(queries.outputs_of_cells_with_displays(memory.document_id))).all()
     cell, last, place = None, None, -1
     for row in rows:
         if row.cell_id != cell:

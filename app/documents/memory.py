@@ -6,7 +6,6 @@ touched, whoever made it; `settle` brings the rows in memory up to date with it 
 to write. Nothing here reads or writes the database.
 """
 
-import asyncio
 import copy
 import uuid
 from collections.abc import Iterator
@@ -74,15 +73,12 @@ class NotebookMemory:
 
     def __init__(self, document_id: uuid.UUID) -> None:
         self.document_id = document_id
-        self.lock = asyncio.Lock()
         self.doc: Doc[Any] = Doc()
         self.meta = self.doc.get("meta", type=Map)
         self.cells = self.doc.get("cells", type=Array)
         self.version = 0
         self.path = ""
-        self.row = Notebook(
-            id=document_id, nbformat=4, nbformat_minor=5, metadata_={}, extra={}
-        )
+        self.row = Notebook(id=document_id, nbformat=4, nbformat_minor=5, metadata_={}, extra={})
         self.row_changed: set[str] = set()
         self.order: list[str] = []
         self.states: dict[str, CellState] = {}

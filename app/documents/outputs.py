@@ -87,9 +87,7 @@ def _fits(output: dict[str, Any], fields: tuple[str, ...]) -> bool:
     for field in fields:
         if field == "execution_count":
             count = output.get(field, ...)
-            if count is not None and (
-                type(count) is not int or not -(2**63) <= count < 2**63
-            ):
+            if count is not None and (type(count) is not int or not -(2**63) <= count < 2**63):
                 return False
         elif field in output and not isinstance(output[field], _TYPES[field]):
             return False

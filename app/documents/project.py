@@ -152,7 +152,12 @@ async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell
     statement = (
         update(table)
         .where(table.c.id == bindparam("row_id"))
-        .values({columns[name].name: bindparam(f"new_{name}", type_=columns[name].type) for name in names})
+        .values(
+            {
+                columns[name].name: bindparam(f"new_{name}", type_=columns[name].type)
+                for name in names
+            }
+        )
     )
     parameters = [
         {"row_id": row.id} | {f"new_{name}": getattr(row, name) for name in names}

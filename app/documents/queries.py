@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 
 from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Output
 
@@ -12,7 +12,9 @@ from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Ou
 def documents_by_path(path: str) -> Select[tuple[Document]]:
     """The document of the file at a path, if it was ever opened."""
     return (
-        select(Document).join(Content, Content.id == Document.content_id).where(Content.path == path)
+        select(Document)
+        .join(Content, Content.id == Document.content_id)
+        .where(Content.path == path)
     )
 
 
@@ -49,7 +51,9 @@ def current_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
 
 def unsaved_documents() -> Select[tuple[uuid.UUID]]:
     """Documents whose file is behind."""
-    return select(Document.id).where(Document.saved_version < Document.version).order_by(Document.id)
+    return (
+        select(Document.id).where(Document.saved_version < Document.version).order_by(Document.id)
+    )
 
 
 def latest_snapshot(document_id: uuid.UUID) -> Select[tuple[int, bytes]]:
@@ -62,9 +66,7 @@ def latest_snapshot(document_id: uuid.UUID) -> Select[tuple[int, bytes]]:
     )
 
 
-def updates_after(
-    document_id: uuid.UUID, version: int, last: int
-) -> Select[tuple[int, bytes]]:
+def updates_after(document_id: uuid.UUID, version: int, last: int) -> Select[tuple[int, bytes]]:
     """The updates of a document after `version` up to `last`, in order."""
     return (
         select(DocumentUpdate.version, DocumentUpdate.update)
@@ -79,9 +81,7 @@ def updates_after(
 
 def cells_of(document_id: uuid.UUID) -> Select[tuple[Cell]]:
     """A notebook's cells in order."""
-    return (
-        select(Cell).where(Cell.notebook_id == document_id).order_by(Cell.position, Cell.id)
-    )
+    return select(Cell).where(Cell.notebook_id == document_id).order_by(Cell.position, Cell.id)
 
 
 def shown_outputs(cell_row_id: uuid.UUID) -> Select[tuple[Output]]:
@@ -136,8 +136,11 @@ def outputs_of_cells_with_displays(document_id: uuid.UUID) -> Select[Any]:
     )
 
 
-def stored_size(document_id: uuid.UUID, after: int) -> Select[tuple[int, int]]:
-    """How many updates a document has after a version, and their bytes."""
-    return select(
-        func.count(), func.coalesce(func.sum(func.length(DocumentUpdate.update)), 0)
-    ).where(DocumentUpdate.document_id == document_id, DocumentUpdate.version > after)
+def documents_showing(kernel_id: str, display_ids: Collection[str]) -> Select[tuple[uuid.UUID]]:
+    """The documents with cells that show any of a kernel's displays."""
+    return (
+        select(Cell.notebook_id)
+        .join(Output, Output.cell_id == Cell.id)
+        .where(Output.kernel_id == kernel_id, Output.display_id.in_(display_ids))
+        .distinct()
+    )

@@ -30,18 +30,20 @@ def identify(
     goes on from: one with the same text, else one of its type at its place between such cells.
     The second of two cells with one id gets a new id.
     """
-    given = [cell.get("id") for cell in cells]
-    if not any(isinstance(cell_id, str) and cell_id for cell_id in given):
-        given = _match(cells, known)
     seen: set[str] = set()
-    found = []
-    for cell, cell_id in zip(cells, given, strict=True):
-        if not isinstance(cell_id, str) or not cell_id or cell_id in seen:
-            cell_id = str(uuid.uuid4())  # noqa: PLW2901 (the id it is given)
-        cell_id = values.to_text(cell_id)  # noqa: PLW2901
-        seen.add(cell_id)
-        found.append({**cell, "id": cell_id})
-    return found
+    ids: list[str | None] = []
+    for cell in cells:
+        given = cell.get("id")
+        cell_id = values.to_text(given) if isinstance(given, str) and given else None
+        ids.append(None if cell_id in seen else cell_id)
+        seen.add(cell_id or "")
+    without = [place for place, cell_id in enumerate(ids) if cell_id is None]
+    free = [entry for entry in known if entry[0] not in seen]
+    for place, matched in zip(
+        without, _match([cells[place] for place in without], free), strict=True
+    ):
+        ids[place] = matched or str(uuid.uuid4())
+    return [{**cell, "id": cell_id} for cell, cell_id in zip(cells, ids, strict=True)]
 
 
 def _match(

@@ -68,7 +68,7 @@ def _line_changes(old: str, new: str) -> list[tuple[int, int, str]]:
         return [(0, len(old), new)]
     places = [0]
     for line in old_lines:
-        places.append(places[-1] + len(line))  # noqa: PERF401 (each place needs the one before)
+        places.append(places[-1] + len(line))
     changes = []
     matcher = SequenceMatcher(None, old_lines, new_lines, autojunk=False)
     for tag, low, high, new_low, new_high in matcher.get_opcodes():

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
-from app.documents.outputs import fold, piece
+from app.documents.outputs import fold, output_of
 from app.errors import BadRequestError, ConflictError, NotFoundError
 from app.executions.queries import (
     ExecutionRow,
@@ -78,7 +78,7 @@ async def list_executions(
         limit=limit + 1,
     )
     async with request.app.state.database.read() as tx:
-        found = [ExecutionRow(*row) for row in (await tx.execute(query)).tuples()]
+        found = [ExecutionRow(*row) for row in (await tx.execute(query))]
         page = found[:limit]
         asking = await _asking(tx, [row.execution.id for row in page])
     return {
@@ -160,7 +160,7 @@ async def follow_outputs(
         if new == cursor and loop.time() < deadline and found.execution.finished_at is None:
             return False, {}
         return True, {
-            "outputs": [{"seq": row.seq, **piece(row)} for row in rows],
+            "outputs": [{"seq": row.seq, **output_of(row)} for row in rows],
             "cursor": new,
             "execution": execution_model(found, asking),
         }

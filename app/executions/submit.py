@@ -6,6 +6,7 @@ belong to are marked in the same transaction.
 
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -18,7 +19,7 @@ from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableError
 from app.executions.queries import ExecutionRow, executions
-from app.kernels.host import KernelHost
+from app.kernels.host import KernelHost, interrupt_executions
 from app.kernels.queue import QueuedExecution
 from app.kernels.running import RunningKernel
 from app.recorder.operations import CellTarget
@@ -100,24 +101,25 @@ async def run_code(
     document = None
     if cell_id is not None:
         documents: DocumentStore = state.documents
-        document = await documents.find(path=path, document_id=document_id, actor_id=identity.id)
+        document = await documents.find(path=path, document_id=document_id)
     async with database.transaction() as tx:
         session_id = await _session_of(tx, kernel_id, document)
         if document is not None and cell_id is not None:
             editor = await state.documents.edit(
                 tx, document.id, origin="execution", actor_id=identity.id
             )
-            piece = await _cell(tx, document, editor, cell_id, options, code)
+            piece = _cell(document, editor, cell_id, options, code)
         else:
             piece = _Piece(code or "")
         found = await _insert(tx, identity, kernel, session_id, [piece], options)
         if found and piece.cell_id and document is not None:
-            editor.queue_execution(piece.cell_id, found[0].execution.id)
+            await editor.queue_execution(piece.cell_id, found[0].execution.id)
     if not found:  # the same key was committed by another request in between
         assert options.idempotency_key is not None
         earlier = await _earlier(database, identity, options.idempotency_key)
         assert earlier is not None
         return _same(earlier, kernel_id, code, cell_id)
+    await _settle_if_stopped(state, kernel)
     return found[0]
 
 
@@ -141,21 +143,30 @@ async def run_cells(
             for cell_id in (editor.cell_ids() if cells == "all" else cells)
             if cells != "all" or _is_runnable(editor, cell_id)
         ]
-        pieces = [await _cell(tx, document, editor, cell_id, options) for cell_id in wanted]
+        pieces = [_cell(document, editor, cell_id, options) for cell_id in wanted]
         found = await _insert(tx, identity, kernel, session.id, pieces, options)
         for piece, row in zip(pieces, found, strict=True):
             assert piece.cell_id is not None
-            editor.queue_execution(piece.cell_id, row.execution.id)
+            await editor.queue_execution(piece.cell_id, row.execution.id)
+    await _settle_if_stopped(state, kernel)
     return found
+
+
+async def _settle_if_stopped(state: State, kernel: RunningKernel) -> None:
+    """Interrupt what was committed while the kernel was being shut down: nobody else would."""
+    if not kernel.stopped:
+        return
+    reason = kernel.reason or "the kernel was shut down"
+    async with state.database.transaction() as tx:
+        await interrupt_executions(tx, state.documents, [kernel.id], reason, datetime.now(UTC))
 
 
 def _is_runnable(editor: NotebookEditor, cell_id: str) -> bool:
     row = editor.row(cell_id)
-    return row.cell_type == "code" and bool(row.source.strip())
+    return row is not None and row.cell_type == "code" and bool(row.source.strip())
 
 
-async def _cell(
-    tx: Transaction,
+def _cell(
     document: Document,
     editor: NotebookEditor,
     cell_id: str,
@@ -163,9 +174,9 @@ async def _cell(
     code: str | None = None,
 ) -> _Piece:
     """Return what to run of a cell: its source as it is now, unless `code` is given."""
-    if cell_id not in editor.cell_ids():
-        raise NotFoundError(f"Cell does not exist: {cell_id}")
     row = editor.row(cell_id)
+    if row is None:
+        raise NotFoundError(f"Cell does not exist: {cell_id}")
     if row.cell_type != "code":
         raise BadRequestError(f"Cell {cell_id} is not a code cell")
     if options.cell_version is not None and options.cell_version != row.version:
@@ -173,8 +184,8 @@ async def _cell(
             "The cell has changed",
             reason=f"it has version {row.version}, not {options.cell_version}",
         )
-    path = await editor.path(tx)
-    return _Piece(row.source if code is None else code, document, path, cell_id, row.version)
+    source = row.source if code is None else code
+    return _Piece(source, document, editor.path, cell_id, row.version)
 
 
 async def _session_of(
@@ -214,9 +225,9 @@ async def _insert(
     if not ids:
         return []
     query = executions().where(Execution.id.in_(ids)).order_by(None).order_by(Execution.seq)
-    found = [ExecutionRow(*row) for row in (await tx.execute(query)).tuples()]
+    found = [ExecutionRow(*row) for row in (await tx.execute(query))]
     queued = [_queued(row.execution) for row in found]
-    tx.on_finish(lambda committed: kernel.queue.submit(queued) if committed else None)
+    tx.on_finish(lambda committed: kernel.submit(queued) if committed else None)
     return found
 
 
@@ -273,7 +284,7 @@ async def _earlier(database: Database, identity: Identity, key: str) -> Executio
         Execution.actor_id == identity.id, Execution.idempotency_key == key
     )
     async with database.read() as tx:
-        found = (await tx.execute(query)).tuples().one_or_none()
+        found = (await tx.execute(query)).one_or_none()
     return ExecutionRow(*found) if found else None
 
 

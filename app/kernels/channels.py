@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
+from zmq.utils.monitor import recv_monitor_message
 
 from app.recorder.messages import Message, Unreadable, parse
 
@@ -29,9 +30,10 @@ class Channels:
         identity = uuid.uuid4().hex.encode()
         self._session = manager.session
         self._on_message = on_message
+        stdin, self._stdin_monitor = _connect_stdin(manager, identity)
         self._sockets: dict[str, zmq.asyncio.Socket] = {
             "shell": manager.connect_shell(identity=identity),
-            "stdin": manager.connect_stdin(identity=identity),
+            "stdin": stdin,
             "iopub": manager.connect_iopub(),
         }
         self._last_received = asyncio.get_running_loop().time()
@@ -41,6 +43,16 @@ class Channels:
             asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
             for name, socket in self._sockets.items()
         ]
+
+    async def wait_stdin(self) -> None:
+        """Wait until the kernel knows the stdin socket.
+
+        Until then its questions vanish: a ROUTER socket drops what it sends to an unknown peer.
+        """
+        if self._stdin_monitor is not None:
+            await recv_monitor_message(self._stdin_monitor)
+            self._sockets["stdin"].disable_monitor()
+            self._stdin_monitor = None
 
     async def _read(self, channel: str, socket: zmq.asyncio.Socket) -> None:
         loop = asyncio.get_running_loop()
@@ -104,6 +116,28 @@ class Channels:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._stdin_monitor is not None:
+            self._sockets["stdin"].disable_monitor()
+            self._stdin_monitor = None
         for socket in self._sockets.values():
             with contextlib.suppress(zmq.ZMQError):
                 socket.close(linger=0)
+
+
+def _connect_stdin(
+    manager: AsyncKernelManager, identity: bytes
+) -> tuple[zmq.asyncio.Socket, zmq.asyncio.Socket | None]:
+    """Return the stdin socket and a monitor that tells when it is connected.
+
+    `manager.connect_stdin` connects before a monitor could be attached.
+    """
+    socket = manager.context.socket(zmq.DEALER)
+    socket.linger = 1000
+    socket.identity = identity
+    if (public_key := getattr(manager, "curve_publickey", None)) is not None:
+        socket.curve_secretkey = manager.curve_secretkey
+        socket.curve_publickey = socket.curve_serverkey = public_key
+    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    separator = ":" if manager.transport == "tcp" else "-"
+    socket.connect(f"{manager.transport}://{manager.ip}{separator}{manager.stdin_port}")
+    return socket, monitor

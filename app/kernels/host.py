@@ -263,12 +263,10 @@ async def interrupt_executions(
     ).scalars()
     executions = list(unfinished)
     for document_id in sorted({e.document_id for e in executions if e.document_id}):
-        editor = await documents.edit_if_exists(tx, document_id, origin="execution")
-        if editor is None:
-            continue
+        editor = await documents.edit(tx, document_id, origin="execution")
         for execution in executions:
             if execution.document_id == document_id and execution.cell_id:
-                editor.end_execution(execution.cell_id, execution.id, execution.execution_count)
+                await editor.end_execution(execution.cell_id, execution.id, execution.execution_count)
     for execution in executions:
         execution.status = "interrupted"
         execution.reason = reason

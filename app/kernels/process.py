@@ -30,6 +30,8 @@ def make_context() -> zmq.asyncio.Context:
     """Return a ZeroMQ context whose sockets receive without a high-water mark."""
     context = zmq.asyncio.Context()
     context.setsockopt(zmq.RCVHWM, 0)
+    # Sockets are connected before the kernel listens: look again soon.
+    context.setsockopt(zmq.RECONNECT_IVL, 20)
     return context
 
 

@@ -16,7 +16,7 @@ import psutil
 from app.errors import ConflictError
 from app.kernels.channels import Channels
 from app.kernels.process import KernelProcess, wait_until_dead
-from app.kernels.queue import ExecutionQueue
+from app.kernels.queue import ExecutionQueue, QueuedExecution
 from app.recorder.messages import Message, Unreadable
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import KernelEvent
@@ -42,6 +42,7 @@ class RunningKernel:
         self.incarnation = 1
         self.state = "starting"
         self.reason: str | None = None
+        self.stopped = False
         self._settings = settings
         self._channels: Channels | None = None
         self._ready = asyncio.Event()
@@ -102,6 +103,7 @@ class RunningKernel:
             # iopub subscriptions take effect in their own time: ask until iopub is heard too.
             answer = await channels.request("kernel_info_request", {}, timeout_seconds=0.5)
             info = answer or info
+        await channels.wait_stdin()
         self.state, self.reason = "idle", None
         self._became_ready_at = asyncio.get_running_loop().time()
         self._event(
@@ -167,6 +169,13 @@ class RunningKernel:
 
     # actions
 
+    def submit(self, executions: list[QueuedExecution]) -> None:
+        """Queue committed executions; on a kernel that has died meanwhile they are interrupted."""
+        self.queue.submit(executions)
+        if self.state == "dead":
+            self.queue.disconnect()
+            self._event(ended=self.reason)
+
     async def interrupt(self) -> None:
         """Interrupt what runs."""
         await self.wait_ready()
@@ -203,6 +212,7 @@ class RunningKernel:
             self.state, self.reason = "dead", reason
             self._event(execution_state="dead", reason=reason, ended_at=datetime.now(UTC))
             self._ready.set()
+        self.stopped = True
         await self.queue.close()
         await self.recorder.close()
 

@@ -6,18 +6,20 @@ everything else is one row a message. Applying the same batch again after a roll
 kernel's `recorded_batch` tells whether an earlier attempt was committed after all.
 """
 
+import contextlib
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
 from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
+from app.errors import NotFoundError
 from app.recorder.comms import write_comms
 from app.recorder.operations import (
     AppendOutput,
@@ -35,7 +37,7 @@ from app.recorder.operations import (
     Operation,
     UpdateDisplay,
 )
-from models import Execution, InputRequest, Kernel, Output
+from models import Cell, Execution, InputRequest, Kernel, Output
 
 # Adjacent pieces of a stream are joined into rows up to this many characters.
 _STREAM_ROW = 64 * 1024
@@ -89,12 +91,14 @@ class BatchWriter:
         }
         displays = {op.display_id for op in operations if isinstance(op, UpdateDisplay)}
         if displays:
-            wanted |= await self._documents.showing(tx, self._kernel_id, displays)
+            wanted |= set(await tx.scalars(_documents_showing(self._kernel_id, displays)))
         editors = {}
         for document_id in sorted(wanted):
-            editor = await self._documents.edit_if_exists(tx, document_id, origin="execution")
-            if editor is not None:
-                editors[document_id] = editor
+            # A document may be deleted while its cells run: the rows are kept all the same.
+            with contextlib.suppress(NotFoundError):
+                editors[document_id] = await self._documents.edit(
+                    tx, document_id, origin="execution"
+                )
         return editors
 
     async def _add(
@@ -110,9 +114,10 @@ class BatchWriter:
             case BeginCell(execution_id, target):
                 if editor := _editor(editors, target):
                     await editor.begin_execution(target.cell_id, execution_id)
+                    _hide(rows, editor, target.cell_id)
             case EndCell(execution_id, target, count):
                 if editor := _editor(editors, target):
-                    editor.end_execution(target.cell_id, execution_id, count)
+                    await editor.end_execution(target.cell_id, execution_id, count)
             case NewExecution(values):
                 rows.executions.append(values)
             case ExecutionChange(execution_id, values):
@@ -136,8 +141,8 @@ class BatchWriter:
                 kernel_id=self._kernel_id,
                 display_id=op.display_id,
             )
-            if shown:
-                cell_id = editor.row(op.target.cell_id).id
+            row = editor.row(op.target.cell_id)
+            cell_id = row.id if shown and row else None
         if op.execution_id:
             rows.output_bytes[op.execution_id] += op.size_bytes
         last = rows.open_row.get(op.execution_id)
@@ -146,9 +151,8 @@ class BatchWriter:
             last["length"] += len(op.output["text"])
             last["size_bytes"] += op.size_bytes
             return
-        row = self._output_row(op, cell_id)
-        rows.outputs.append(row)
-        rows.open_row[op.execution_id] = row
+        rows.outputs.append(self._output_row(op, cell_id))
+        rows.open_row[op.execution_id] = rows.outputs[-1]
 
     def _output_row(self, op: AppendOutput, cell_id: uuid.UUID | None) -> dict[str, Any]:
         output = op.output
@@ -268,6 +272,16 @@ class BatchWriter:
             )
 
 
+def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[tuple[uuid.UUID]]:
+    """The documents with a cell that shows one of a kernel's displays."""
+    return (
+        select(Cell.notebook_id)
+        .join(Output, Output.cell_id == Cell.id)
+        .where(Output.kernel_id == kernel_id, Output.display_id.in_(display_ids))
+        .distinct()
+    )
+
+
 def _editor(
     editors: dict[uuid.UUID, NotebookEditor], target: CellTarget | None
 ) -> NotebookEditor | None:
@@ -293,6 +307,14 @@ async def _clear(rows: _Rows, editor: NotebookEditor | None, op: ClearOutputs) -
     for row in rows.outputs:
         if row["execution_id"] == op.execution_id and row["cleared_at"] is None:
             row.update(cleared_at=op.at, cell_id=None)
+
+
+def _hide(rows: _Rows, editor: NotebookEditor, cell_id: str) -> None:
+    """Take this batch's outputs of former runs out of a cell that has begun a new one."""
+    cell = editor.row(cell_id)
+    for row in rows.outputs:
+        if cell is not None and row["cell_id"] == cell.id:
+            row["cell_id"] = None
 
 
 def _cancel_inputs(rows: _Rows, execution_id: uuid.UUID | None) -> None:

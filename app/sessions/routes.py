@@ -1,7 +1,9 @@
 """`/api/sessions` as Jupyter Server answers it, and running a notebook's cells in one request."""
 
+import asyncio
 import uuid
 from typing import Annotated, Any
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Select, func, select
@@ -38,7 +40,7 @@ def _living() -> Select[tuple[Session, Kernel]]:
 
 async def read_session(tx: Transaction, session_id: str) -> tuple[Session, Kernel]:
     """Return a living session and its kernel; 404 when there is none."""
-    found = (await tx.execute(_living().where(Session.id == session_id))).tuples().one_or_none()
+    found = (await tx.execute(_living().where(Session.id == session_id))).one_or_none()
     if found is None:
         raise NotFoundError(f"Session not found: session_id='{session_id}'")
     return found
@@ -64,7 +66,7 @@ async def list_sessions(
 ) -> list[dict[str, Any]]:
     """List the sessions that run."""
     async with request.app.state.database.read() as tx:
-        return [session_model(*pair) for pair in (await tx.execute(_living())).tuples()]
+        return [session_model(*pair) for pair in (await tx.execute(_living()))]
 
 
 @router.post("/api/sessions", status_code=201)
@@ -79,42 +81,44 @@ async def create_session(
         if not isinstance(body.get(field), str):
             raise BadRequestError(f"Missing field in JSON data: {field}")
     path, kind = body["path"].lstrip("/"), body["type"]
-    database: Database = request.app.state.database
     # One request at a time makes the session of a path: two windows opening it share a kernel.
-    async with database.transaction() as tx:
-        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(path, 0))))
-        found = (await tx.execute(_living().where(Session.path == path).limit(1))).tuples().first()
-        if found is None:
-            found = await _create(request, tx, identity, body, path, kind)
-        model = session_model(*found)
+    locks: WeakValueDictionary[str, asyncio.Lock] = request.app.state.session_locks
+    lock = locks.setdefault(path, asyncio.Lock())
+    async with lock:
+        model = await _existing(request, path)
+        if model is None:
+            model = await _create(request, identity, body, path, kind)
     base_url = request.app.state.settings.base_url
     response.headers["Location"] = f"{base_url}api/sessions/{model['id']}"
     return model
 
 
+async def _existing(request: Request, path: str) -> dict[str, Any] | None:
+    async with request.app.state.database.read() as tx:
+        found = (await tx.execute(_living().where(Session.path == path).limit(1))).first()
+    return session_model(*found) if found else None
+
+
 async def _create(
-    request: Request,
-    tx: Transaction,
-    identity: Identity,
-    body: dict[str, Any],
-    path: str,
-    kind: str,
-) -> tuple[Session, Kernel]:
+    request: Request, identity: Identity, body: dict[str, Any], path: str, kind: str
+) -> dict[str, Any]:
     document_id = await _document_of(request, identity, path, kind)
     kernel_id = await _kernel_for(request, identity, object_field(body, "kernel"), path)
-    kernel = (await tx.execute(select(Kernel).where(Kernel.id == kernel_id))).scalar_one()
-    session = Session(
-        id=str(uuid.uuid4()),
-        path=path,
-        name=text_field(body, "name") or "",
-        type=kind,
-        kernel_id=kernel_id,
-        document_id=document_id,
-        owner_id=identity.id,
-    )
-    tx.add(session)
-    await tx.flush()
-    return session, kernel
+    session_id = str(uuid.uuid4())
+    async with request.app.state.database.transaction() as tx:
+        tx.add(
+            Session(
+                id=session_id,
+                path=path,
+                name=text_field(body, "name") or "",
+                type=kind,
+                kernel_id=kernel_id,
+                document_id=document_id,
+                owner_id=identity.id,
+            )
+        )
+        await tx.flush()
+        return session_model(*await read_session(tx, session_id))
 
 
 async def _document_of(

@@ -34,7 +34,7 @@ async def status(
     activity = select(func.max(Kernel.last_activity))
     started = select(func.max(ServerProcess.started_at)).where(ServerProcess.stopped_at.is_(None))
     async with request.app.state.database.read() as tx:
-        count, connections = (await tx.execute(kernels)).tuples().one()
+        count, connections = (await tx.execute(kernels)).one()
         began = (await tx.execute(started)).scalar_one()
         last = (await tx.execute(activity)).scalar_one() or began
     return {

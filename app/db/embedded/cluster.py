@@ -171,7 +171,7 @@ def _initdb(new: Path, major: int, programs: Path, account: Account) -> None:
         output = result.stdout.decode(errors="replace")
         if "invalid locale" not in output:
             break
-    if "No space left" in output or "quota" in output or disk_is_full(new):
+    if disk_is_full(new.parent, output):
         raise full_disk("make a database in", new.parent)
     raise EmbeddedPostgresError(
         f"PostgreSQL could not make a database in {new.parent}; initdb said:\n{_last_lines(output)}"
@@ -186,7 +186,7 @@ def failed_start(pgdata: Path, log: Path, offset: int) -> EmbeddedPostgresError:
             said = stream.read().decode(errors="replace")
     except OSError:
         said = ""
-    if "No space left" in said or disk_is_full(pgdata):
+    if disk_is_full(pgdata, said):
         return full_disk("start PostgreSQL on", pgdata)
     return EmbeddedPostgresError(
         f"PostgreSQL could not start on {pgdata}; the end of its log {log} says:\n"

@@ -24,8 +24,13 @@ def explained(doing: str, path: Path) -> Iterator[None]:
         raise EmbeddedPostgresError(_sentence(error, doing, path)) from error
 
 
-def disk_is_full(path: Path) -> bool:
-    """Whether less than one WAL segment (16 MB) is left to ordinary users where `path` lies."""
+def disk_is_full(path: Path, said: str) -> bool:
+    """Whether PostgreSQL `said` so, or no WAL segment (16 MB) finds room where `path` lies.
+
+    On a full disk its log may be empty, for it cannot be written either.
+    """
+    if any(words in said for words in ("No space left", "Check free disk space", "quota exceeded")):
+        return True
     try:
         space = os.statvfs(path)
     except OSError:

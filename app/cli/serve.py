@@ -1,0 +1,236 @@
+"""`jupyter-datastore serve`: PostgreSQL if none is named, its schema, and the HTTP server."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from app import __version__
+from app.cli.connection import ServerInfo, remove_server_file, write_server_file
+from app.db import migrations
+from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from app.main import create_app
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_PORT_RETRIES = 50
+
+
+@click.command()
+@click.option("--root-dir", type=click.Path(path_type=Path), help="The folder of files to serve.")
+@click.option("--host", help="The address to listen on.  [default: localhost]")
+@click.option("--port", type=int, help="The port, or the next free one.  [default: 8888]")
+@click.option("--base-url", help="The path below which everything is served.  [default: /]")
+@click.option("--token", help="The token that clients must send.  [default: a new one]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where PostgreSQL keeps data.")
+@click.option("--database-url", help="An external PostgreSQL instead of the embedded one.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+def serve(*, no_browser: bool, **options: Any) -> None:
+    """Start the server. Every option has a DATASTORE_* environment variable."""
+    try:
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise click.ClickException(f"{first['loc'][0]}: {first['msg']}") from error
+    settings.base_url = (
+        "/" + settings.base_url.strip("/") + "/" * bool(settings.base_url.strip("/"))
+    )
+    settings.root_dir = settings.root_dir.expanduser().resolve()
+    if not settings.root_dir.is_dir():
+        raise click.ClickException(f"The root directory does not exist: {settings.root_dir}")
+    logging.basicConfig(
+        level=logging.INFO, format="%(levelname).1s %(asctime)s %(name)s] %(message)s"
+    )
+    for noisy in ("alembic", "httpx", "traitlets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with contextlib.ExitStack() as stack:
+        sockets = _bind(settings.host, settings.port)
+        stack.callback(lambda: [bound.close() for bound in sockets])
+        embedded = None
+        try:
+            if settings.database_url is None:
+                embedded = EmbeddedPostgres(settings.data_dir or default_data_dir())
+                stack.callback(embedded.stop)
+                embedded.start()
+                url = embedded.url
+                migrations.upgrade(url)
+            else:
+                url = settings.database_url
+                migrations.require_current(url)
+        except (EmbeddedPostgresError, migrations.SchemaBehindError) as error:
+            raise click.ClickException(str(error)) from error
+        except (OperationalError, ArgumentError) as error:
+            reason = str(getattr(error, "orig", None) or error).strip()
+            raise click.ClickException(f"The database cannot be used: {reason}") from error
+        _run(settings, url, sockets, embedded, open_browser=not no_browser)
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets on the first free port, for every address of the host."""
+    for candidate in range(port, port + _PORT_RETRIES + 1):
+        bound: list[socket.socket] = []
+        try:
+            for family, kind, _, _, address in _addresses(host, bound_port(bound) or candidate):
+                listener = socket.socket(family, kind)
+                bound.append(listener)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                # With port 0 the first address chooses; the others follow.
+                place = (address[0], bound_port(bound[:-1]) or candidate, *address[2:])
+                listener.bind(place)
+        except OSError as error:
+            for listener in bound:
+                listener.close()
+            if port == 0 or candidate == port + _PORT_RETRIES:
+                raise click.ClickException(
+                    f"Cannot listen on {host}:{candidate}: {error}"
+                ) from error
+            continue
+        if candidate != port:
+            click.echo(f"Port {port} is in use, listening on {candidate}.", err=True)
+        return bound
+    raise AssertionError
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise click.ClickException(f"Cannot listen on {host}: {error}") from error
+    usable = []
+    for entry in dict.fromkeys(found):
+        # A machine may know `::1` without having it.
+        with contextlib.suppress(OSError), socket.socket(entry[0], entry[1]) as probe:
+            probe.bind((entry[4][0], 0, *entry[4][2:]))
+            usable.append(entry)
+    if not usable:
+        raise click.ClickException(f"Cannot listen on {host}: no such address on this machine")
+    return usable
+
+
+def bound_port(sockets: list[socket.socket]) -> int:
+    """Return the port that the first socket is bound to, 0 without sockets."""
+    return int(sockets[0].getsockname()[1]) if sockets else 0
+
+
+class _Server(uvicorn.Server):
+    """Announces itself once it listens; keeps the embedded PostgreSQL up."""
+
+    def __init__(
+        self, config: uvicorn.Config, info: ServerInfo, embedded: EmbeddedPostgres | None
+    ) -> None:
+        super().__init__(config)
+        self._info = info
+        self._embedded = embedded
+        self.open_browser = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell people and commands where."""
+        await super().startup(sockets)
+        if self.should_exit:
+            return
+        self.server_file = write_server_file(self._info)
+        address = f"{self._info.url}?token={self._info.token}"
+        click.echo(
+            f"\nJupyter Datastore {__version__} serves {self._info.root_dir}\n    {address}\n"
+        )
+        if self.open_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        if self._embedded is not None:
+            self._watcher = asyncio.create_task(_keep_running(self._embedded))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; PostgreSQL stays until all is written."""
+        if path := getattr(self, "server_file", None):
+            remove_server_file(path)
+        await super().shutdown(sockets)
+        if watcher := getattr(self, "_watcher", None):
+            watcher.cancel()
+
+
+async def _keep_running(embedded: EmbeddedPostgres) -> None:
+    """Start PostgreSQL again when it has died.
+
+    This is the main thread, as its supervisor needs; requests wait meanwhile, and would in any case.
+    """
+    while True:
+        await asyncio.sleep(1)
+        if not embedded.is_running():
+            log.warning("PostgreSQL has ended; starting it again")
+            try:
+                embedded.start()
+            except EmbeddedPostgresError as error:
+                log.error("%s", error)
+
+
+def _run(
+    settings: Settings,
+    url: str,
+    sockets: list[socket.socket],
+    embedded: EmbeddedPostgres | None,
+    *,
+    open_browser: bool,
+) -> None:
+    token = settings.token or secrets.token_hex(24)
+    data_dir = settings.data_dir or default_data_dir()
+    app = create_app(settings, database_url=url, token=token, data_dir=data_dir)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        ws_max_size=settings.max_body_bytes,
+        timeout_graceful_shutdown=int(settings.shutdown_timeout_seconds),
+        lifespan="on",
+    )
+    info = ServerInfo(
+        url=_address(settings, bound_port(sockets)),
+        token=token,
+        pid=os.getpid(),
+        root_dir=settings.root_dir,
+        base_url=settings.base_url,
+        data_dir=data_dir,
+        version=__version__,
+        started=datetime.now(UTC),
+    )
+    server = _Server(config, info, embedded)
+    server.open_browser = open_browser and sys.stdout.isatty()
+    with _quiet_interrupt():
+        server.run(sockets=sockets)
+    if not server.started:
+        raise click.ClickException("The server could not start; the reason is above.")
+
+
+@contextlib.contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """End with the shell's status for Ctrl-C, without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(130) from None
+
+
+def _address(settings: Settings, port: int) -> str:
+    host = settings.host
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        host = socket.gethostname()
+    if ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{port}{settings.base_url}"

@@ -1,0 +1,190 @@
+"""Merging what another program did to a file with what happened to its document meanwhile.
+
+Both go back to the file as it was last read or written here, of which `Base` keeps hashes: of
+the notebook's own fields, and for each cell of its text, its metadata and its outputs. A part that
+only one side changed is that side's; where both changed it differently, the document's cell stays
+and the disk's is put after it, marked in its metadata (`datastore.conflict`).
+"""
+
+import copy
+import hashlib
+import json
+import uuid
+from collections.abc import Collection
+from typing import Any, TypedDict
+
+from app.documents import values
+
+_OUTPUTS = ("outputs", "execution_count")
+_TEXT = ("source", "cell_type")
+CONFLICT = "datastore"
+
+
+class Base(TypedDict):
+    """Hashes of a file's parts, as `documents.disk_base` keeps them.
+
+    `cells` has [id, text, metadata and the rest, outputs] in order; `nbformat` is the file's
+    major format. `pending` is what is about to be written, with the file's hash: a server that
+    dies in between finds its own file again.
+    """
+
+    meta: str
+    cells: list[list[str]]
+    nbformat: int
+    pending: "dict[str, Any] | None"
+
+
+def base_of(notebook: dict[str, Any], nbformat: int = 4) -> Base:
+    """Return the base for a notebook whose cells have ids."""
+    return {
+        "meta": _hash(_meta(notebook)),
+        "cells": [[cell["id"], *_parts(cell)] for cell in notebook["cells"]],
+        "nbformat": nbformat,
+        "pending": None,
+    }
+
+
+def merge(
+    base: Base | None,
+    document: dict[str, Any],
+    disk: dict[str, Any],
+    running: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the notebook that has both sides' changes; cells of both have ids.
+
+    `running` are cells whose outputs are the server's, whatever the file says.
+    """
+    old = {entry[0]: tuple(entry[1:]) for entry in base["cells"]} if base else {}
+    ours = {cell["id"]: cell for cell in document["cells"]}
+    theirs = {cell["id"]: cell for cell in disk["cells"]}
+    kept: dict[str, dict[str, Any]] = {}
+    extra: dict[str, dict[str, Any]] = {}
+    for cell_id in ours.keys() | theirs.keys():
+        mine, other = ours.get(cell_id), theirs.get(cell_id)
+        if mine is not None and other is not None:
+            kept[cell_id], conflict = _merge_cell(
+                old.get(cell_id), mine, other, running=cell_id in running
+            )
+            if conflict:
+                extra[cell_id] = _marked(other, "changed", cell_id)
+        elif mine is not None:
+            if cell_id not in old or cell_id in running or _parts(mine) != old[cell_id]:
+                kept[cell_id] = mine
+        elif other is not None:
+            if cell_id not in old:
+                kept[cell_id] = other
+            elif _parts(other) != old[cell_id]:
+                kept[cell_id] = _marked(other, "deleted", cell_id)
+    order = _order([entry[0] for entry in base["cells"]] if base else [], list(ours), list(theirs))
+    cells = []
+    for cell_id in order:
+        if cell_id in kept:
+            cells.append(kept[cell_id])
+            if cell_id in extra:
+                cells.append(extra[cell_id])
+    return {**_merge_meta(base, document, disk), "cells": cells}
+
+
+def _merge_cell(
+    old: tuple[str, ...] | None,
+    mine: dict[str, Any],
+    other: dict[str, Any],
+    *,
+    running: bool,
+) -> tuple[dict[str, Any], bool]:
+    """Return the merged cell, and whether the other side's version is to be kept beside it."""
+    my_parts, other_parts = _parts(mine), _parts(other)
+    if my_parts == other_parts:
+        return mine, False
+    merged: dict[str, Any] = {"id": mine["id"]}
+    for number, names in enumerate((_TEXT, None, _OUTPUTS)):
+        before = old[number] if old else None
+        if (
+            my_parts[number] == other_parts[number]
+            or other_parts[number] == before
+            or (number == 2 and running)
+        ):
+            source = mine
+        elif my_parts[number] == before:
+            source = other
+        else:
+            return mine, True
+        merged.update(_part(source, names))
+    if merged["cell_type"] == "code":
+        merged.setdefault("outputs", [])
+        merged.setdefault("execution_count", None)
+    else:
+        for name in _OUTPUTS:
+            merged.pop(name, None)
+    return merged, False
+
+
+def _merge_meta(
+    base: Base | None, document: dict[str, Any], disk: dict[str, Any]
+) -> dict[str, Any]:
+    mine, other = _meta(document), _meta(disk)
+    my_hash, other_hash = _hash(mine), _hash(other)
+    before = base["meta"] if base else None
+    if my_hash == other_hash or other_hash == before:
+        return mine
+    if my_hash == before:
+        return other
+    merged = {**other, **mine}
+    metadata = {**other.get("metadata", {}), **mine.get("metadata", {})}
+    lost = {
+        key: value
+        for key, value in other.get("metadata", {}).items()
+        if not values.same(metadata[key], value)
+    }
+    if lost:
+        own = metadata.get(CONFLICT)
+        metadata[CONFLICT] = {**(own if isinstance(own, dict) else {}), "conflict": lost}
+    return {**merged, "metadata": metadata}
+
+
+def _order(base: list[str], ours: list[str], theirs: list[str]) -> list[str]:
+    """Return all ids: in the order of the side that changed it, each new one after its neighbour."""
+    common = set(ours) & set(theirs)
+    mine = [cell_id for cell_id in ours if cell_id in common]
+    before = [cell_id for cell_id in base if cell_id in common]
+    order, other = (theirs, ours) if mine == before else (ours, theirs)
+    order = list(order)
+    present = set(order)
+    previous = None
+    for cell_id in other:
+        if cell_id not in present:
+            place = 0 if previous is None else order.index(previous) + 1
+            order.insert(place, cell_id)
+            present.add(cell_id)
+        previous = cell_id
+    return order
+
+
+def _marked(cell: dict[str, Any], what: str, cell_id: str) -> dict[str, Any]:
+    """Return the disk's version of a cell, as an additional cell that says so."""
+    marked = copy.deepcopy(cell)
+    marked["id"] = str(uuid.uuid4())
+    own = marked["metadata"].get(CONFLICT)
+    conflict = {"cell_id": cell_id, "document": what, "from": "disk"}
+    marked["metadata"][CONFLICT] = {**(own if isinstance(own, dict) else {}), "conflict": conflict}
+    return marked
+
+
+def _meta(notebook: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in notebook.items() if key != "cells"}
+
+
+def _part(cell: dict[str, Any], names: Collection[str] | None) -> dict[str, Any]:
+    if names is None:
+        return {key: cell[key] for key in cell.keys() - {"id", *_TEXT, *_OUTPUTS}}
+    return {key: cell[key] for key in names if key in cell}
+
+
+def _parts(cell: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(_hash(_part(cell, names)) for names in (_TEXT, None, _OUTPUTS))
+
+
+def _hash(value: Any) -> str:
+    """Return a hash of what a document can tell apart."""
+    text = json.dumps(values.shown(value), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

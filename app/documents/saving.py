@@ -1,0 +1,213 @@
+"""Between a document and its file: saving, and taking what another program wrote.
+
+One process at a time does either for a document (an advisory lock), while edits go on. Before a
+file is written, its hash is stored as `pending`, so that a server that dies before it can store
+that it saved finds its own file again instead of a stranger's.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+
+from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile, serialized
+from app.db.engine import Database, Transaction
+from app.documents.merge import Base, base_of, merge
+from app.documents.replace import identify
+from app.errors import DomainError, NotFoundError, StorageError
+from models import Content, Document
+
+if TYPE_CHECKING:
+    from app.documents.store import DocumentStore
+
+log = logging.getLogger(__name__)
+
+# Each save holds a connection while it writes; more at once would take them from requests.
+_SAVES_AT_ONCE = 3
+_ATTEMPTS = 5
+
+
+def as_file(versioned: tuple[int, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """Return a version and notebook with ids only where nbformat has them (since 4.5)."""
+    version, notebook = versioned
+    if (notebook["nbformat"], notebook["nbformat_minor"]) >= (4, 5):
+        return version, notebook
+    cells = [{key: cell[key] for key in cell if key != "id"} for cell in notebook["cells"]]
+    return version, {**notebook, "cells": cells}
+
+
+class NotebookSaving:
+    """Saves notebook documents and merges what others did to their files."""
+
+    def __init__(self, database: Database, disk: Disk, store: "DocumentStore") -> None:
+        self._database = database
+        self._disk = disk
+        self._store = store
+        self._slots = asyncio.Semaphore(_SAVES_AT_ONCE)
+        self._locks: dict[uuid.UUID, asyncio.Lock] = {}
+
+    async def save(self, document_id: uuid.UUID) -> None:
+        """Write a document to its file if that is behind.
+
+        What another program did to the file since is merged first. StorageError when the disk
+        refuses, and the document's `save_error` says why.
+        """
+        async with self._alone(document_id):
+            try:
+                for _ in range(_ATTEMPTS):
+                    with contextlib.suppress(DiskChangedError):
+                        await self._write(document_id)
+                        return
+                    await self._take(document_id, None)
+                raise StorageError("the file is being changed by another program all the time")
+            except DomainError as error:
+                await self._note_error(document_id, error.message)
+                raise
+
+    async def take_from_disk(self, document_id: uuid.UUID, actor_id: uuid.UUID | None) -> None:
+        """Merge what another program did to the file, if it did."""
+        async with self._alone(document_id):
+            await self._take(document_id, actor_id)
+
+    async def _write(self, document_id: uuid.UUID) -> None:
+        document, path = await self._document(document_id)
+        if document.saved_version >= document.version:
+            return
+        version, notebook = await self._store.snapshot(document_id)
+        content, base = await asyncio.to_thread(_encode, notebook)
+        new_hash = hashlib.sha256(content).hexdigest()
+        old_base: Any = document.disk_base
+        if new_hash != document.disk_hash:
+            pending = {"hash": new_hash, "version": version, "base": base}
+            await self._store_document(
+                document_id, disk_base=(old_base or {}) | {"pending": pending}
+            )
+            if old_base and old_base.get("nbformat", 4) < 4:
+                with contextlib.suppress(NotFoundError):
+                    await self._disk.checkpoint(path)
+        state = await self._disk.write_notebook(path, content, document.disk_hash)
+        await self._store_saved(document_id, version, base, state)
+
+    async def _take(self, document_id: uuid.UUID, actor_id: uuid.UUID | None) -> None:
+        document, path = await self._document(document_id)
+        file = await self._disk.read_notebook(path)
+        if file.state.hash == document.disk_hash:
+            return
+        base: Any = document.disk_base
+        pending = (base or {}).get("pending")
+        if pending and pending["hash"] == file.state.hash:
+            await self._store_saved(document_id, pending["version"], pending["base"], file.state)
+            return
+        if base is not None and "cells" not in base:
+            base = None
+        await self._merge(document_id, base, file, actor_id)
+
+    async def _merge(
+        self,
+        document_id: uuid.UUID,
+        base: Base | None,
+        file: NotebookFile,
+        actor_id: uuid.UUID | None,
+    ) -> None:
+        async with self._store.editing(document_id, origin="disk", actor_id=actor_id) as (
+            tx,
+            editor,
+        ):
+            current = editor.notebook()
+            known = [(cell["id"], cell["cell_type"], cell["source"]) for cell in current["cells"]]
+            disk = {**file.notebook, "cells": identify(file.notebook["cells"], known)}
+            editor.replace(merge(base, current, disk, editor.running()))
+            await editor.flush()
+            disk_base = base_of(disk, file.nbformat)
+            values: dict[str, Any] = {"disk_hash": file.state.hash, "disk_base": disk_base}
+            if base_of(editor.notebook(), file.nbformat) == disk_base:
+                values["saved_version"] = editor.version
+            await _update_document(tx, document_id, values)
+            await _update_content(tx, document_id, file.state)
+
+    async def _store_saved(
+        self, document_id: uuid.UUID, version: int, base: Base, state: FileState
+    ) -> None:
+        async with self._database.transaction() as tx:
+            await _update_document(
+                tx,
+                document_id,
+                {
+                    "saved_version": version,
+                    "saved_at": func.now(),
+                    "save_error": None,
+                    "disk_hash": state.hash,
+                    "disk_base": base,
+                },
+            )
+            await _update_content(tx, document_id, state)
+
+    async def _store_document(self, document_id: uuid.UUID, **columns: Any) -> None:
+        async with self._database.transaction() as tx:
+            await _update_document(tx, document_id, columns)
+
+    async def _note_error(self, document_id: uuid.UUID, message: str) -> None:
+        try:
+            await self._store_document(document_id, save_error=message)
+        except Exception:
+            log.exception("cannot store why document %s was not saved", document_id)
+
+    async def _document(self, document_id: uuid.UUID) -> tuple[Document, str]:
+        query = (
+            select(Document, Content.path)
+            .join(Content, Content.id == Document.content_id)
+            .where(Document.id == document_id)
+        )
+        async with self._database.read() as session:
+            found = (await session.execute(query)).one_or_none()
+        if found is None:
+            raise NotFoundError(f"No such document: {document_id}")
+        return found[0], found[1]
+
+    @asynccontextmanager
+    async def _alone(self, document_id: uuid.UUID) -> AsyncIterator[None]:
+        """Hold the right to touch the document's file, in this process and among all."""
+        lock = self._locks.setdefault(document_id, asyncio.Lock())
+        try:
+            async with lock, self._slots, self._database.transaction() as tx:
+                key = int.from_bytes(document_id.bytes[:8], "big", signed=True)
+                await tx.execute(select(func.pg_advisory_xact_lock(key)))
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(document_id, None)
+
+
+def _encode(notebook: dict[str, Any]) -> tuple[bytes, Base]:
+    return serialized(as_file((0, notebook))[1]), base_of(notebook)
+
+
+async def _update_document(
+    tx: Transaction, document_id: uuid.UUID, columns: dict[str, Any]
+) -> None:
+    await tx.execute(
+        update(Document).where(Document.id == document_id).values(**columns),
+        execution_options={"synchronize_session": False},
+    )
+
+
+async def _update_content(tx: Transaction, document_id: uuid.UUID, state: FileState) -> None:
+    content_id = select(Document.content_id).where(Document.id == document_id).scalar_subquery()
+    await tx.execute(
+        update(Content)
+        .where(Content.id == content_id)
+        .values(
+            size=state.size,
+            last_modified=state.last_modified,
+            writable=state.writable,
+            hash=state.hash,
+            hash_algorithm="sha256",
+        ),
+        execution_options={"synchronize_session": False},
+    )
