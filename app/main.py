@@ -31,6 +31,7 @@ from app.recorder.waiters import Waiters
 from app.sessions.routes import router as sessions
 from app.settings import Settings
 from app.status.routes import router as status
+from app.web import ExactJSONResponse
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,13 @@ def create_app(
             await database.close()
 
     app = FastAPI(
-        title="Jupyter Datastore", version=__version__, lifespan=lifespan, docs_url=None,
-        redoc_url=None, openapi_url=None,
+        title="Jupyter Datastore",
+        version=__version__,
+        lifespan=lifespan,
+        default_response_class=ExactJSONResponse,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     app.state.settings = settings
     prefix = settings.base_url.rstrip("/")

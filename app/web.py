@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import JSONResponse
 
 from app.errors import BadRequestError
 
@@ -43,6 +44,14 @@ def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} must be an object")
     return value
+
+
+class ExactJSONResponse(JSONResponse):
+    """JSON as ASCII, in which every string has a form: kernels print lone surrogates too."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the content as JSON text."""
+        return json.dumps(content, separators=(",", ":"), allow_nan=True).encode("ascii")
 
 
 def isoformat(value: datetime) -> str:

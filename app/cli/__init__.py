@@ -1,19 +1,30 @@
 """The command line `jupyter-datastore` (also `jupyter datastore`)."""
 
+from importlib import import_module
+
 import click
 
 from app import __version__
-from app.cli.db import db
-from app.cli.run import run
-from app.cli.serve import serve
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _LazyGroup(click.Group):
+    """Imports a command when it is asked for: `run` need not wait for the server's imports."""
+
+    commands_in = ("serve", "run", "db")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return the commands in the order of their use."""
+        return list(self.commands_in)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, imported now."""
+        if cmd_name not in self.commands_in:
+            return None
+        command: click.Command = getattr(import_module(f"app.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """A Jupyter server whose state lives in PostgreSQL."""
-
-
-main.add_command(serve)
-main.add_command(run)
-main.add_command(db)

@@ -267,7 +267,7 @@ class Connection:
             try:
                 answer = self.request_once(method, path, json=json, **params)
             except (httpx.TransportError, RefusedError) as error:
-                problem = self._passing_problem(error, repeatable=repeatable)
+                problem = self._passing_problem(error, method, repeatable=repeatable)
                 moved = self._look_again()
                 if isinstance(error, RefusedError) and error.status in {401, 403} and not moved:
                     raise
@@ -322,12 +322,14 @@ class Connection:
             raise CommandError(f"Lost the connection to {self.url}.") from error
         return True
 
-    def _passing_problem(self, error: Exception, *, repeatable: bool) -> str:
+    def _passing_problem(self, error: Exception, method: str, *, repeatable: bool) -> str:
         """The start of a sentence about a failure worth another try; other failures are raised."""
         if isinstance(error, RefusedError):
-            gateway = error.status in {502, 504}
-            signed_out = error.status in {401, 403} and self._answered
-            if not (error.status == 503 or signed_out or (gateway and repeatable)):
+            gateway = error.status in {502, 504} and repeatable
+            # A server that stops answers its open polls with 500; restarted, it has another token.
+            restart = error.status == 500 and method == "GET"
+            restart = (restart or error.status in {401, 403}) and self._answered
+            if not (error.status == 503 or gateway or restart):
                 raise error
             return error.message.rstrip(".")
         detail = str(error).rstrip(".") or type(error).__name__

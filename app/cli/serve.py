@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, OperationalError
 
@@ -135,9 +136,14 @@ class _Server(uvicorn.Server):
     """Announces itself once it listens; keeps the embedded PostgreSQL up."""
 
     def __init__(
-        self, config: uvicorn.Config, info: ServerInfo, embedded: EmbeddedPostgres | None
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        info: ServerInfo,
+        embedded: EmbeddedPostgres | None,
     ) -> None:
         super().__init__(config)
+        self._app = app
         self._info = info
         self._embedded = embedded
         self.open_browser = False
@@ -161,6 +167,8 @@ class _Server(uvicorn.Server):
         """Stop; PostgreSQL stays until all is written."""
         if path := getattr(self, "server_file", None):
             remove_server_file(path)
+        if waiters := getattr(self._app.state, "waiters", None):
+            waiters.close()  # open polls would hold the shutdown up
         await super().shutdown(sockets)
         if watcher := getattr(self, "_watcher", None):
             watcher.cancel()
@@ -210,7 +218,7 @@ def _run(
         version=__version__,
         started=datetime.now(UTC),
     )
-    server = _Server(config, info, embedded)
+    server = _Server(config, app, info, embedded)
     server.open_browser = open_browser and sys.stdout.isatty()
     with _quiet_interrupt():
         server.run(sockets=sockets)

@@ -1,0 +1,1 @@
+"""Contents: the files under the root directory and their HTTP."""

@@ -111,7 +111,7 @@ class Disk:
         format: str | None = None,  # noqa: A002 (Jupyter's name)
         hash: bool = False,  # noqa: A002 (Jupyter's name)
     ) -> dict[str, Any]:
-        """Return a file's or folder's model as Jupyter's contents API has it, times as datetimes."""
+        """Return the model that Jupyter's contents API has, times as datetimes."""
         path = self.normalized(path)
         async with self._domain_errors(path):
             found: dict[str, Any] = await self._manager.get(
@@ -120,7 +120,7 @@ class Disk:
         return found
 
     async def save_model(self, path: str, model: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Save a file (whole or a chunk of it) or make a folder; return its model and if it is new."""
+        """Save a file (or a chunk) or make a folder; return its model and whether it is new."""
         path = self.normalized(path)
         async with self._domain_errors(path):
             self._refuse_hidden(path)
@@ -140,7 +140,8 @@ class Disk:
     async def is_directory(self, path: str) -> bool:
         """Tell whether a path is a folder."""
         async with self._domain_errors(path):
-            return Path(self._manager._get_os_path(self.normalized(path))).is_dir()
+            os_path = self._manager._get_os_path(self.normalized(path))
+            return await asyncio.to_thread(Path(os_path).is_dir)
 
     async def for_client(
         self, path: str, notebook: dict[str, Any]
@@ -153,7 +154,7 @@ class Disk:
 
     def _for_client(self, path: str, notebook: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         message = _problem(notebook)
-        node = nbformat.from_dict(notebook)
+        node: dict[str, Any] = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
         self._manager.mark_trusted_cells(node, path)
         return node, message
 
@@ -288,7 +289,8 @@ class Disk:
 
 def serialized(notebook: dict[str, Any]) -> bytes:
     """Return a notebook as the bytes of its file, as nbformat writes them."""
-    text = v4.writes_json(nbformat.from_dict(notebook))
+    node = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+    text: str = v4.writes_json(node)  # type: ignore[no-untyped-call]
     return (text if text.endswith("\n") else text + "\n").encode()
 
 
@@ -308,10 +310,11 @@ def _as_v4(raw: Any) -> tuple[dict[str, Any], str | None]:
         raise ValueError("the document has no nbformat")
     major = int(raw["nbformat"])
     if major >= 4:
-        notebook = v4.to_notebook(_completed(raw))
+        notebook = v4.to_notebook(_completed(raw))  # type: ignore[no-untyped-call]
     else:
-        notebook = nbformat.convert(nbformat.versions[major].to_notebook_json(raw), 4)
-        notebook = v4.to_notebook(notebook)
+        notebook = nbformat.versions[major].to_notebook_json(raw)
+        notebook = nbformat.convert(notebook, 4)  # type: ignore[no-untyped-call]
+        notebook = v4.to_notebook(notebook)  # type: ignore[no-untyped-call]
     problem = _problem(notebook)
     plain: dict[str, Any] = json.loads(json.dumps(notebook))
     for cell in plain["cells"]:

@@ -26,7 +26,7 @@ _FORMATS = ("json", "text", "base64")
 
 @router.get("/api/contents")
 @router.get("/api/contents/{path:path}")
-async def get_contents(
+async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
     request: Request,
     identity: Annotated[Identity, allow("read", "contents")],
     path: str = "",

@@ -1,0 +1,1 @@
+"""Documents: how notebooks are edited together, kept, projected onto rows and saved."""

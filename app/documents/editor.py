@@ -148,8 +148,8 @@ class NotebookEditor:
         if tail is None or (tail.execution_id, tail.name) != (execution_id, name):
             self._append(state, new_youtput({"output_type": "stream", "name": name, "text": ""}))
             youtputs = state.youtputs
-            ytext = youtputs[len(youtputs) - 1]["text"]
-            tail = state.tail = Tail(execution_id, name, ytext, StreamText())
+            youtput = youtputs[len(youtputs) - 1]
+            tail = state.tail = Tail(execution_id, youtput, StreamText())
         tail.text.feed(values.to_text(output.get("text", "")))
         memory.streaming.add(state.row.cell_id)
 

@@ -27,10 +27,10 @@ async def build(tx: Transaction, document_id: uuid.UUID, version: int) -> Notebo
         memory.snapshot_bytes = len(snapshot.state)
     updates = (await tx.execute(queries.updates_after(document_id, after, version))).all()
     with memory.doc.transaction():
-        for row in updates:
-            memory.doc.apply_update(row.update)
+        for stored in updates:
+            memory.doc.apply_update(stored.update)
     memory.updates_since_snapshot = len(updates)
-    memory.bytes_since_snapshot = sum(len(row.update) for row in updates)
+    memory.bytes_since_snapshot = sum(len(stored.update) for stored in updates)
     memory.version = version
     if version == 0:
         memory.displays_known = True
@@ -55,14 +55,14 @@ async def catch_up(tx: Transaction, memory: NotebookMemory, version: int) -> Non
         await tx.execute(queries.updates_after(memory.document_id, memory.version, version))
     ).all()
     with memory.doc.transaction():
-        for row in updates:
-            memory.doc.apply_update(row.update)
+        for stored in updates:
+            memory.doc.apply_update(stored.update)
     touched = memory.settle(stored=True)
     memory.updates.clear()
     memory.removed.clear()
     memory.version = version
     memory.updates_since_snapshot += len(updates)
-    memory.bytes_since_snapshot += sum(len(row.update) for row in updates)
+    memory.bytes_since_snapshot += sum(len(stored.update) for stored in updates)
     await _read_notebook_row(tx, memory)
     only = None if memory.order_changed else touched
     memory.order_changed = False
@@ -111,12 +111,12 @@ async def restore_tails(tx: Transaction, memory: NotebookMemory, cell_ids: Colle
         youtputs = state.youtputs
         if not youtputs:
             continue
-        ytext = youtputs[len(youtputs) - 1].get("text")
-        text = str(ytext)
+        youtput = youtputs[len(youtputs) - 1]
+        text = str(youtput["text"])
         cursor = None
         if text and not text.endswith("\n"):
             cursor = cursor_after(await _raw_last_line(tx, last.cell_id, last.id))
-        state.tail = Tail(last.execution_id, last.name, ytext, StreamText(text, cursor))
+        state.tail = Tail(last.execution_id, youtput, StreamText(text, cursor))
 
 
 async def _raw_last_line(tx: Transaction, cell_row_id: uuid.UUID, last_id: int) -> str:

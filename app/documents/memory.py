@@ -22,16 +22,32 @@ from models import Cell, Notebook
 _CELL_COLUMNS = ("source", "cell_type", "metadata", "attachments", "execution_count")
 _NOT_EXTRA = {*_CELL_COLUMNS, "id", "outputs", "execution_state"}
 _CELL_TYPES = ("code", "markdown", "raw")
+_BLOCK = 16 * 1024
 
 
 class Tail:
     """The stream at the end of a cell's outputs, which the next piece may continue."""
 
-    def __init__(self, execution_id: uuid.UUID, name: str, ytext: Any, text: StreamText) -> None:
+    def __init__(self, execution_id: uuid.UUID, youtput: Any, text: StreamText) -> None:
         self.execution_id = execution_id
-        self.name = name
-        self.ytext = ytext
+        self.name = youtput["name"]
         self.text = text
+        self._youtput = youtput
+        self._ytext = youtput["text"]
+        self._block = _BLOCK
+
+    def store(self) -> None:
+        """Put what was said since the last time into the document.
+
+        Yjs joins texts that one client adds without doing anything in between, and counts the
+        whole again each time (1 ms for 2 MB); writing the name again ends such a block.
+        """
+        splices = self.text.take()
+        if self._block >= _BLOCK and splices:
+            self._youtput["name"] = self.name
+            self._block = 0
+        self._block += sum(len(splice.text) for splice in splices)
+        apply_splices(self._ytext, splices)
 
 
 class CellState:
@@ -133,7 +149,7 @@ class NotebookMemory:
             else:
                 self._touched.append((path[0], {path[1]}))
 
-    def _meta_event(self, events: list[Any]) -> None:
+    def _meta_event(self, _events: list[Any]) -> None:
         self._meta_touched = True
 
     def settle(self, *, stored: bool = False) -> set[str]:
@@ -210,23 +226,7 @@ class NotebookMemory:
                 self._changed_outputs.add(state.row.cell_id)
         if stored or keys == {"outputs"}:
             return
-        row, ymap = state.row, state.ymap
-        found: dict[str, Any] = {}
-        if keys & {"source", "cell_type"}:
-            kind = ymap.get("cell_type")
-            found["source"] = str(ymap.get("source") or "")
-            found["cell_type"] = kind if kind in _CELL_TYPES else "raw"
-        if "metadata" in keys:
-            found["metadata_"] = _dict(_plain(ymap.get("metadata")))
-        if "attachments" in keys:
-            attachments = _plain(ymap.get("attachments"))
-            found["attachments"] = attachments if isinstance(attachments, dict) else None
-        if keys & {"execution_count", "execution_state"}:
-            found["execution_count"] = _count(ymap.get("execution_count"))
-            found["execution_state"] = "running" if _runs(ymap) else "idle"
-        if keys - _NOT_EXTRA:
-            names = set(ymap.keys()) - _NOT_EXTRA
-            found["extra"] = {name: _plain(ymap[name]) for name in names}
+        row, found = state.row, _columns(state.ymap, keys)
         changed = {name for name in found if not values.same(getattr(row, name), found[name])}
         if changed & {"source", "cell_type"} and not state.is_new:
             row.version += 1
@@ -316,7 +316,7 @@ class NotebookMemory:
         if tail is None or not tail.text.pending:
             return
         with self.edit(own_outputs=True):
-            apply_splices(tail.ytext, tail.text.take())
+            tail.store()
 
     def store_streams(self) -> None:
         """Do so for all cells."""
@@ -360,6 +360,27 @@ def new_youtput(output: dict[str, Any], *, render: bool = False) -> Any:
     return Map(content)
 
 
+def _columns(ymap: Any, keys: set[str]) -> dict[str, Any]:
+    """Return the row's attributes that the given keys of a cell's map decide."""
+    found: dict[str, Any] = {}
+    if keys & {"source", "cell_type"}:
+        kind = ymap.get("cell_type")
+        found["source"] = str(ymap.get("source") or "")
+        found["cell_type"] = kind if kind in _CELL_TYPES else "raw"
+    if "metadata" in keys:
+        found["metadata_"] = _dict(_plain(ymap.get("metadata")))
+    if "attachments" in keys:
+        attachments = _plain(ymap.get("attachments"))
+        found["attachments"] = attachments if isinstance(attachments, dict) else None
+    if keys & {"execution_count", "execution_state"}:
+        found["execution_count"] = _count(ymap.get("execution_count"))
+        found["execution_state"] = "running" if _runs(ymap) else "idle"
+    if keys - _NOT_EXTRA:
+        names = set(ymap.keys()) - _NOT_EXTRA
+        found["extra"] = {name: _plain(ymap[name]) for name in names}
+    return found
+
+
 def _new_row(document_id: uuid.UUID, cell_id: str) -> Cell:
     return Cell(
         id=uuid.uuid4(),
@@ -392,4 +413,4 @@ def _count(value: Any) -> int | None:
 
 
 def _runs(ymap: Any) -> bool:
-    return ymap.get("execution_state") == "running"
+    return bool(ymap.get("execution_state") == "running")

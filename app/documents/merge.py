@@ -44,7 +44,7 @@ def base_of(notebook: dict[str, Any], nbformat: int = 4) -> Base:
     }
 
 
-def merge(
+def merge(  # noqa: C901 (the cases of a three-way merge, side by side)
     base: Base | None,
     document: dict[str, Any],
     disk: dict[str, Any],
@@ -125,7 +125,7 @@ def _merge_meta(
     mine, other = _meta(document), _meta(disk)
     my_hash, other_hash = _hash(mine), _hash(other)
     before = base["meta"] if base else None
-    if my_hash == other_hash or other_hash == before:
+    if other_hash in (my_hash, before):
         return mine
     if my_hash == before:
         return other
@@ -143,7 +143,7 @@ def _merge_meta(
 
 
 def _order(base: list[str], ours: list[str], theirs: list[str]) -> list[str]:
-    """Return all ids: in the order of the side that changed it, each new one after its neighbour."""
+    """Return all ids, in the order of the side that changed it, the others after a neighbour."""
     common = set(ours) & set(theirs)
     mine = [cell_id for cell_id in ours if cell_id in common]
     before = [cell_id for cell_id in base if cell_id in common]

@@ -106,7 +106,7 @@ def fold(rows: Iterable[Output]) -> list[dict[str, Any]]:
 
 
 def rendered(outputs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return outputs with what `\\r` and `\\b` overwrite gone and lone surrogates escaped."""
+    r"""Return outputs with what `\r` and `\b` overwrite gone and lone surrogates escaped."""
     shown = []
     for output in outputs:
         output = values.shown(output)  # noqa: PLW2901 (a copy of the item itself)

@@ -115,19 +115,13 @@ async def _write_cells(tx: Transaction, memory: NotebookMemory) -> set[str]:
             delete(Cell).where(Cell.id.in_(gone)),
             execution_options={"synchronize_session": False},
         )
-    if memory.order_changed:
-        for position, cell_id in enumerate(memory.order):
-            state = memory.states[cell_id]
-            if state.row.position != position:
-                state.row.position = position
-                _changed(memory, state).add("position")
-        memory.order_changed = False
+    _number(memory)
     new: list[dict[str, Any]] = []
     changed: dict[tuple[str, ...], list[Cell]] = {}
     for cell_id in memory.pop_changed():
-        state = memory.states.get(cell_id)
-        if state is None:
+        if cell_id not in memory.states:
             continue
+        state = memory.states[cell_id]
         if state.is_new:
             new.append({name: getattr(state.row, name) for name in _CELL_ATTRIBUTES})
             state.is_new = False
@@ -141,9 +135,17 @@ async def _write_cells(tx: Transaction, memory: NotebookMemory) -> set[str]:
     return {columns["cell_id"] for columns in new}
 
 
-def _changed(memory: NotebookMemory, state: CellState) -> set[str]:
-    memory.note_changed(state)
-    return state.changed
+def _number(memory: NotebookMemory) -> None:
+    """Give the rows the positions that their cells have now."""
+    if not memory.order_changed:
+        return
+    for position, cell_id in enumerate(memory.order):
+        state = memory.states[cell_id]
+        if state.row.position != position:
+            state.row.position = position
+            state.changed.add("position")
+            memory.note_changed(state)
+    memory.order_changed = False
 
 
 async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell]) -> None:

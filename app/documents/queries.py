@@ -1,5 +1,8 @@
 """Queries on documents, their cells and the outputs that cells show."""
 
+# SQLAlchemy 2.0 knows Select[tuple[...]] only, 2.1 Select[...]: not to be evaluated.
+from __future__ import annotations
+
 import uuid
 from collections.abc import Collection
 from typing import Any
@@ -9,7 +12,7 @@ from sqlalchemy import Select, select
 from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Output
 
 
-def documents_by_path(path: str) -> Select[tuple[Document]]:
+def documents_by_path(path: str) -> Select[Document]:
     """The document of the file at a path, if it was ever opened."""
     return (
         select(Document)
@@ -18,7 +21,7 @@ def documents_by_path(path: str) -> Select[tuple[Document]]:
     )
 
 
-def document_paths(document_id: uuid.UUID) -> Select[tuple[str]]:
+def document_paths(document_id: uuid.UUID) -> Select[Any]:
     """The path of a document's file."""
     return (
         select(Content.path)
@@ -27,7 +30,7 @@ def document_paths(document_id: uuid.UUID) -> Select[tuple[str]]:
     )
 
 
-def locked_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
+def locked_version(document_id: uuid.UUID) -> Select[int, str]:
     """The version and path of a document, locked against other edits.
 
     FOR NO KEY UPDATE: rows that refer to the document may be inserted meanwhile.
@@ -40,7 +43,7 @@ def locked_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
     )
 
 
-def current_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
+def current_version(document_id: uuid.UUID) -> Select[int, str]:
     """The version and path of a document."""
     return (
         select(Document.version, Content.path)
@@ -49,14 +52,14 @@ def current_version(document_id: uuid.UUID) -> Select[tuple[int, str]]:
     )
 
 
-def unsaved_documents() -> Select[tuple[uuid.UUID]]:
+def unsaved_documents() -> Select[Any]:
     """Documents whose file is behind."""
     return (
         select(Document.id).where(Document.saved_version < Document.version).order_by(Document.id)
     )
 
 
-def latest_snapshot(document_id: uuid.UUID) -> Select[tuple[int, bytes]]:
+def latest_snapshot(document_id: uuid.UUID) -> Select[int, bytes]:
     """The newest snapshot of a document."""
     return (
         select(DocumentSnapshot.version, DocumentSnapshot.state)
@@ -66,7 +69,7 @@ def latest_snapshot(document_id: uuid.UUID) -> Select[tuple[int, bytes]]:
     )
 
 
-def updates_after(document_id: uuid.UUID, version: int, last: int) -> Select[tuple[int, bytes]]:
+def updates_after(document_id: uuid.UUID, version: int, last: int) -> Select[int, bytes]:
     """The updates of a document after `version` up to `last`, in order."""
     return (
         select(DocumentUpdate.version, DocumentUpdate.update)
@@ -79,17 +82,17 @@ def updates_after(document_id: uuid.UUID, version: int, last: int) -> Select[tup
     )
 
 
-def cells_of(document_id: uuid.UUID) -> Select[tuple[Cell]]:
+def cells_of(document_id: uuid.UUID) -> Select[Any]:
     """A notebook's cells in order."""
     return select(Cell).where(Cell.notebook_id == document_id).order_by(Cell.position, Cell.id)
 
 
-def shown_outputs(cell_row_id: uuid.UUID) -> Select[tuple[Output]]:
+def shown_outputs(cell_row_id: uuid.UUID) -> Select[Any]:
     """The outputs that a cell shows, in order."""
     return select(Output).where(Output.cell_id == cell_row_id).order_by(Output.id)
 
 
-def last_outputs(cell_row_ids: Collection[uuid.UUID]) -> Select[Any]:
+def last_outputs(cell_row_ids: Collection[uuid.UUID]) -> Select[*tuple[Any, ...]]:
     """The last output that each of some cells shows, of those that an execution made."""
     return (
         select(
@@ -105,7 +108,7 @@ def last_outputs(cell_row_ids: Collection[uuid.UUID]) -> Select[Any]:
     )
 
 
-def earlier_pieces(cell_row_id: uuid.UUID, before_id: int, limit: int) -> Select[Any]:
+def earlier_pieces(cell_row_id: uuid.UUID, before_id: int, limit: int) -> Select[*tuple[Any, ...]]:
     """Outputs that a cell shows, backwards from an id (inclusive)."""
     return (
         select(Output.id, Output.execution_id, Output.output_type, Output.name, Output.text)
@@ -115,7 +118,7 @@ def earlier_pieces(cell_row_id: uuid.UUID, before_id: int, limit: int) -> Select
     )
 
 
-def outputs_of_cells_with_displays(document_id: uuid.UUID) -> Select[Any]:
+def outputs_of_cells_with_displays(document_id: uuid.UUID) -> Select[*tuple[Any, ...]]:
     """What tells the places of displays: the outputs, in order, of cells that show a display."""
     with_display = (
         select(Output.cell_id)
@@ -136,7 +139,7 @@ def outputs_of_cells_with_displays(document_id: uuid.UUID) -> Select[Any]:
     )
 
 
-def documents_showing(kernel_id: str, display_ids: Collection[str]) -> Select[tuple[uuid.UUID]]:
+def documents_showing(kernel_id: str, display_ids: Collection[str]) -> Select[Any]:
     """The documents with cells that show any of a kernel's displays."""
     return (
         select(Cell.notebook_id)

@@ -76,7 +76,7 @@ def replace(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
     with memory.edit():
         for cell_id, state in list(memory.states.items()):
             if cell_id not in moved:
-                _replace_cell(memory, state, wanted[cell_id])
+                _replace_cell(state, wanted[cell_id])
     _keep_exact(memory, notebook)
 
 
@@ -145,7 +145,7 @@ def _with_server_outputs(memory: NotebookMemory, cell: dict[str, Any]) -> dict[s
     }
 
 
-def _replace_cell(memory: NotebookMemory, state: CellState, cell: dict[str, Any]) -> None:
+def _replace_cell(state: CellState, cell: dict[str, Any]) -> None:
     ymap, row = state.ymap, state.row
     source = values.to_text(cell["source"])
     if source != row.source:
@@ -167,12 +167,10 @@ def _replace_cell(memory: NotebookMemory, state: CellState, cell: dict[str, Any]
         if key not in ymap or not values.same(values.from_y(ymap[key]), values.shown(cell[key])):
             ymap[key] = values.to_y(cell[key])
     if is_code and not state.running:
-        _replace_outputs(memory, state, cell.get("outputs", []))
+        _replace_outputs(state, cell.get("outputs", []))
 
 
-def _replace_outputs(
-    memory: NotebookMemory, state: CellState, outputs: list[dict[str, Any]]
-) -> None:
+def _replace_outputs(state: CellState, outputs: list[dict[str, Any]]) -> None:
     youtputs = state.youtputs
     if youtputs is None:
         raise TypeError(f"code cell {state.row.cell_id} has no outputs")

@@ -246,7 +246,8 @@ class DocumentStore:
 
     async def _document_at(self, path: str) -> Document | None:
         async with self._database.read() as session:
-            return (await session.execute(queries.documents_by_path(path))).scalar_one_or_none()
+            found = await session.execute(queries.documents_by_path(path))
+            return found.scalar_one_or_none()
 
     async def _document(self, document_id: uuid.UUID) -> Document:
         async with self._database.read() as session:

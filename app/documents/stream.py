@@ -1,6 +1,6 @@
-"""A stream's text as a terminal shows it, piece by piece.
+r"""A stream's text as a terminal shows it, piece by piece.
 
-`\\r` goes to the start of the line, `\\b` one character back, and what follows overwrites; `\\n`
+`\r` goes to the start of the line, `\b` one character back, and what follows overwrites; `\n`
 goes on after the line's end. Only the unfinished last line is kept, so that a piece costs what it
 says, not what was said before. Text never shrinks: overwriting keeps a line's length, so a change
 to the text in a document is at most one replacement within its last line and one addition.
@@ -105,15 +105,15 @@ class StreamText:
         if "\r" not in text and "\b" not in text:
             self._write(text)
             return
-        for token in _CONTROL.split(text):
-            if token == "\r":
+        for part in _CONTROL.split(text):
+            if part == "\r":
                 self._overwrite_mode()
                 self._cursor = 0
-            elif token == "\b":
+            elif part == "\b":
                 self._overwrite_mode()
                 self._cursor = max(0, self._cursor - 1)
             else:
-                self._write(token)
+                self._write(part)
 
     def _overwrite_mode(self) -> None:
         if self._characters is None:
@@ -171,11 +171,11 @@ def render(text: str) -> str:
 def cursor_after(last_line: str) -> int:
     """Return where the next character goes after the raw text of a line."""
     cursor = 0
-    for token in _CONTROL.split(last_line):
-        if token == "\r":
+    for part in _CONTROL.split(last_line):
+        if part == "\r":
             cursor = 0
-        elif token == "\b":
+        elif part == "\b":
             cursor = max(0, cursor - 1)
         else:
-            cursor += len(token)
+            cursor += len(part)
     return cursor

@@ -1,11 +1,11 @@
-"""JSON values on their way into a Yjs document and back.
+r"""JSON values on their way into a Yjs document and back.
 
 Numbers: JavaScript knows doubles only and a Yjs BigInt breaks the front end, so integers go in as
 floats, as `jupyter_ydoc` does, and integral floats come out as integers. Whoever needs `1.0` to
 stay `1.0` keeps the original beside the document (the rows do, for everything but outputs).
 
 Text: neither Yjs nor a UTF-8 file holds a lone surrogate, so it is shown as its escape, the six
-characters `\\udc80`. NUL is kept: both hold it.
+characters `\udc80`. NUL is kept: both hold it.
 """
 
 import json
@@ -24,7 +24,7 @@ def to_text(text: str) -> str:
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def to_y(value: Any) -> Any:
+def to_y(value: Any) -> Any:  # noqa: PLR0911 (one for each type)
     """Return a copy of a JSON value as it goes into a Yjs document."""
     match value:
         case str():

@@ -13,7 +13,7 @@ from app.auth.access import allow
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.outputs import fold, output_of
-from app.errors import BadRequestError, ConflictError, NotFoundError
+from app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from app.executions.queries import (
     ExecutionRow,
     filtered_executions,
@@ -24,7 +24,7 @@ from app.executions.queries import (
 from app.executions.schemas import execution_model
 from app.executions.submit import run_code
 from app.recorder.waiters import Waiters
-from app.web import json_body
+from app.web import json_body, text_field
 from models import InputRequest
 
 router = APIRouter()
@@ -131,6 +131,8 @@ async def _read_until(
             enough, answer = await read()
             if enough:
                 return answer
+            if waiters.closed:
+                raise UnavailableError("The server is shutting down")
             seconds = max(0.0, min(_POLL_SECONDS, deadline - loop.time()))
             try:
                 async with asyncio.timeout(seconds):
@@ -211,6 +213,7 @@ async def answer_input(
     value = body.get("value")
     if not isinstance(value, str):
         raise BadRequestError("Missing field in JSON data: value")
+    wanted = text_field(body, "input_request_id")
     database: Database = request.app.state.database
     async with database.transaction() as tx:
         found = (await read_execution(tx, execution_id)).execution
@@ -219,6 +222,8 @@ async def answer_input(
         ).scalar_one_or_none()
         if row is None:
             raise ConflictError("The execution does not wait for input")
+        if wanted not in (None, str(row.id)):
+            raise ConflictError("This question was answered; the execution asks another one")
         await tx.execute(
             update(InputRequest)
             .where(InputRequest.id == row.id)

@@ -16,6 +16,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._events: dict[uuid.UUID, set[asyncio.Event]] = defaultdict(set)
+        self.closed = False
 
     @contextmanager
     def watch(self, execution_id: uuid.UUID) -> Iterator[asyncio.Event]:
@@ -38,3 +39,8 @@ class Waiters:
         for execution_id in execution_ids:
             for event in self._events.get(execution_id, ()):
                 event.set()
+
+    def close(self) -> None:
+        """Wake all for good: the server is shutting down."""
+        self.closed = True
+        self.wake(list(self._events))

@@ -58,7 +58,7 @@ def fork_watcher(watch: int, death_signal: int) -> None:
     For systems without parent death signals (macOS). Forked twice, so that PostgreSQL does not have
     a child that it does not know.
     """
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
+    import psutil  # noqa: PLC0415
 
     program = psutil.Process()
     middle = os.fork()

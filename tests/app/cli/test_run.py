@@ -63,7 +63,7 @@ class FakeServer:
         self.page = 500
         self.drop: list[str] = []  # one request to each of these is not answered
         self.refuse_input = False
-        self.unavailable = 0  # requests answered with 503
+        self.failures: list[int] = []  # statuses of the next answers
         self._serve(0)
 
     def _serve(self, port: int) -> None:
@@ -162,12 +162,12 @@ class FakeServer:
             self.changed.notify_all()
             dropped = [part for part in self.drop if part in handler.path][:1]
             self.drop = [part for part in self.drop if part not in dropped]
-            refused, self.unavailable = self.unavailable > 0, max(0, self.unavailable - 1)
+            failure = self.failures.pop(0) if self.failures and not dropped else None
         if dropped:
             handler.close_connection = True
             return
-        if refused:
-            status, answer = 503, {"message": "The database is away", "reason": None}
+        if failure:
+            status, answer = failure, {"message": "The database is away", "reason": None}
         elif handler.headers["Authorization"] != f"token {self.token}" and handler.path != "/api":
             status, answer = 403, {"message": "Forbidden", "reason": None}
         else:
@@ -490,9 +490,9 @@ def test_lost_connections_are_tried_again_and_said(server):
     def act() -> None:
         server.wait_for_request("GET", "e1/outputs")
         with server.changed:
-            server.drop, server.unavailable = ["e1/outputs"], 1
+            server.drop, server.failures = ["e1/outputs"], [503, 500]
         server.output(1, stream("first\n"))
-        server.wait_until(lambda: not server.drop and not server.unavailable)
+        server.wait_until(lambda: not server.drop and not server.failures)
         server.output(1, stream("second\n"))
         server.finish(1)
 

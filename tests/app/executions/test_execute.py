@@ -164,6 +164,8 @@ async def test_input_is_answered_exactly_once(client, database):
     question = await input_request(client, execution)
     assert (question["prompt"], question["password"]) == ("Name? ", False)
     url = f"/api/executions/{execution['id']}/input"
+    other = {"value": "eve", "input_request_id": execution["id"]}
+    assert (await client.post(url, json=other)).status_code == 409, "meant for another question"
     answers = await asyncio.gather(
         *(client.post(url, json={"value": name}) for name in ("ada", "bob", "eve"))
     )

@@ -1,0 +1,82 @@
+"""A keep-alive HTTP/1.1 connection with as little of its own as asyncio allows.
+
+Only what a benchmark of this server needs: one request at a time, JSON, answers with a
+Content-Length. `overhead` measures what it costs, so that the figures can state it.
+"""
+
+import asyncio
+import json
+import time
+from typing import Any, Self
+
+_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class HttpError(RuntimeError):
+    """The server answered with an error, or not as HTTP says."""
+
+
+class Connection:
+    """One connection to the server, with a token."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, token: str
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._head = f" HTTP/1.1\r\nHost: {host}\r\nAuthorization: token {token}\r\n"
+
+    @classmethod
+    async def open(cls, host: str, port: int, token: str) -> Self:
+        """Connect; Nagle's algorithm is off, as asyncio has it by default."""
+        reader, writer = await asyncio.open_connection(host, port, limit=_LIMIT_BYTES)
+        return cls(reader, writer, f"{host}:{port}", token)
+
+    async def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the answer's JSON, None for an empty one; HttpError for a status from 400."""
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path}{self._head}Content-Length: {len(data)}\r\n\r\n"
+        self._writer.write(head.encode() + data)
+        lines = (await self._reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+        status = int(lines[0].split(b" ", 2)[1])
+        length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
+        content = await self._reader.readexactly(length) if length else b""
+        if status >= 400:
+            raise HttpError(f"{method} {path}: {status} {content[:500]!r}")
+        return json.loads(content) if content else None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+        await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
+
+
+async def overhead_seconds(body: dict[str, Any], rounds: int = 500) -> float:
+    """Return the median time of one request whose answer is a constant of this very process.
+
+    It contains the client, both ends of the loopback and the event loop: an upper bound on what
+    the client adds to each request.
+    """
+    content = json.dumps(body).encode()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(answer)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    responder = await asyncio.start_server(respond, "127.0.0.1", 0)
+    port = responder.sockets[0].getsockname()[1]
+    connection = await Connection.open("127.0.0.1", port, "t")
+    try:
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            await connection.request("GET", "/")
+            times.append(time.perf_counter() - start)
+        return sorted(times)[rounds // 2]
+    finally:
+        await connection.close()
+        responder.close()
