@@ -17,7 +17,7 @@ if config.config_file_name is not None and config.attributes.get("connection") i
     fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 
-def include_name(name, type_, parent_names):
+def include_name(name, type_, _):
     """Leave alone what is not ours."""
     return type_ != "schema" or name in (None, "public")
 

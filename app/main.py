@@ -36,9 +36,7 @@ from app.web import ExactJSONResponse
 log = logging.getLogger(__name__)
 
 
-def create_app(
-    settings: Settings, *, database_url: str, token: str, data_dir: Path
-) -> FastAPI:
+def create_app(settings: Settings, *, database_url: str, token: str, data_dir: Path) -> FastAPI:
     """Return the application on a migrated database; `data_dir` is for kernels' logs."""
 
     @asynccontextmanager
@@ -62,7 +60,7 @@ def create_app(
         app.state.waiters = waiters
         app.state.kernels = host
         app.state.session_locks = WeakValueDictionary()
-        # What dead servers left is settled before documents are saved, so that files and rows agree.
+        # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
         try:

@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,10 @@ async def _run(
     source: Path, kinds: tuple[str, ...], rounds: int, round_trips: int, progress: Console
 ) -> tuple[dict[str, Any], Samples]:
     samples = Samples()
-    say: Callable[[str], None] = lambda text: progress.print(f"[dim]{text}[/dim]", highlight=False)
+
+    def say(text: str) -> None:
+        progress.print(f"[dim]{text}[/dim]", highlight=False)
+
     say("starting the server and the kernels")
     before = os.getloadavg()
     async with _sides(source) as (server, http, sql, sides):
@@ -177,14 +180,21 @@ def _print(
     console: Console, machine: dict[str, Any], samples: Samples, kinds: tuple[str, ...]
 ) -> list[report.Line]:
     settings = ", ".join(f"{name} {value}" for name, value in machine["settings"].items())
+    client, answer, query, write = (
+        f"{machine[name] * 1000:.2f} ms"
+        for name in (
+            "http_client_seconds",
+            "http_answer_seconds",
+            "sql_read_seconds",
+            "fdatasync_seconds",
+        )
+    )
     console.print(
         f"{machine['cpus']} CPUs, load {machine['load_before']:.1f} before and "
         f"{machine['load_after']:.1f} after; Python {machine['python']}; "
         f"PostgreSQL {machine['postgresql']} ({settings}).\n"
-        f"A request costs the HTTP client {machine['http_client_seconds'] * 1000:.2f} ms (a constant "
-        f"answer) and is answered by the server in {machine['http_answer_seconds'] * 1000:.2f} ms at "
-        f"least (GET /api); SELECT 1 takes {machine['sql_read_seconds'] * 1000:.2f} ms and a durable "
-        f"write of 8 kB {machine['fdatasync_seconds'] * 1000:.2f} ms.",
+        f"The HTTP client itself costs {client} a request (a constant answer). The server's least "
+        f"answer (GET /api) takes {answer}, SELECT 1 {query}, a durable write of 8 kB {write}.",
         highlight=False,
     )
     lines: list[report.Line] = []

@@ -6,7 +6,8 @@ completeness check needs.
 """
 
 import asyncio
-from typing import Any, Self
+import subprocess
+from typing import Any, Self, cast
 
 import zmq
 import zmq.asyncio
@@ -21,8 +22,9 @@ class BareKernel:
     def __init__(self, manager: AsyncKernelManager, context: zmq.asyncio.Context) -> None:
         self._manager = manager
         self._context = context
-        self._shell: zmq.asyncio.Socket = manager.connect_shell()
-        self._iopub: zmq.asyncio.Socket = manager.connect_iopub()
+        # The context makes asyncio sockets, which jupyter_client's annotations do not say.
+        self._shell = cast("zmq.asyncio.Socket", manager.connect_shell())
+        self._iopub = cast("zmq.asyncio.Socket", manager.connect_iopub())
 
     @classmethod
     async def start(cls, env: dict[str, str], cwd: str) -> Self:
@@ -30,7 +32,9 @@ class BareKernel:
         context = zmq.asyncio.Context()
         context.setsockopt(zmq.RCVHWM, 0)
         manager = AsyncKernelManager(kernel_name="python3", context=context)
-        await manager.start_kernel(env=env, cwd=cwd)
+        await manager.start_kernel(
+            env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         kernel = cls(manager, context)
         try:
             async with asyncio.timeout(60):
@@ -55,7 +59,7 @@ class BareKernel:
         return heard
 
     async def run(self, code: str) -> tuple[list[str], list[str]]:
-        """Run code until its reply and `idle`; return the stream's pieces and the displays' HTML."""
+        """Run code until reply and `idle`; return the stream's pieces and the displays' HTML."""
         session = self._manager.session
         content = {
             "code": code,

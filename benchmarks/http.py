@@ -19,21 +19,32 @@ class HttpError(RuntimeError):
 class Connection:
     """One connection to the server, with a token."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, token: str
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._head = f" HTTP/1.1\r\nHost: {host}\r\nAuthorization: token {token}\r\n"
+    def __init__(self, host: str, port: int, token: str) -> None:
+        self._address = (host, port)
+        self._head = f" HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: token {token}\r\n"
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
 
     @classmethod
     async def open(cls, host: str, port: int, token: str) -> Self:
         """Connect; Nagle's algorithm is off, as asyncio has it by default."""
-        reader, writer = await asyncio.open_connection(host, port, limit=_LIMIT_BYTES)
-        return cls(reader, writer, f"{host}:{port}", token)
+        connection = cls(host, port, token)
+        await connection._connect()
+        return connection
+
+    async def _connect(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(
+            *self._address, limit=_LIMIT_BYTES
+        )
 
     async def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Return the answer's JSON, None for an empty one; HttpError for a status from 400."""
+        """Return the answer's JSON, None for an empty one; HttpError for a status from 400.
+
+        A connection that the server closed for being idle is opened again.
+        """
+        if self._reader.at_eof():
+            await self.close()
+            await self._connect()
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path}{self._head}Content-Length: {len(data)}\r\n\r\n"
         self._writer.write(head.encode() + data)

@@ -4,7 +4,11 @@ LINES = 100_000
 DISPLAYS = 3_000
 
 ROUND_TRIP = "1+1"
-WARM_UP = "from IPython.display import HTML, display\nfor i in range(200): print(i)\ndisplay(HTML('<b>a</b>'))"
+WARM_UP = """
+from IPython.display import HTML, display
+for i in range(200): print(i)
+display(HTML("<b>a</b>"))
+"""
 
 
 def lines_code(count: int) -> str:

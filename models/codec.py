@@ -23,7 +23,7 @@ _NUMBER_NAMES = {f"{ESCAPE}NaN": math.nan, f"{ESCAPE}Inf": math.inf, f"{ESCAPE}-
 
 
 def encode_text(value: str) -> str:
-    """Return `value` with NUL, lone surrogates and U+FDD0 escaped; the same object if it has none."""
+    """Return `value` with NUL, lone surrogates and U+FDD0 escaped."""
     if value.isascii():
         if "\x00" not in value:
             return value

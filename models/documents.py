@@ -114,7 +114,7 @@ class DocumentSnapshot(Base):
 
 
 class Notebook(Base):
-    """A notebook document's own fields; `extra` are top-level keys that nbformat does not define."""
+    """A notebook's own fields; `extra` are top-level keys that nbformat does not define."""
 
     __tablename__ = "notebooks"
 

@@ -12,6 +12,8 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     UniqueConstraint,
+)
+from sqlalchemy import (
     text as sql,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -44,7 +46,9 @@ class Execution(Base):
         CheckConstraint(
             "(finished_at IS NULL) = (status IN ('queued', 'running'))", name="finished_is_final"
         ),
-        CheckConstraint("status <> 'running' OR started_at IS NOT NULL", name="running_has_started"),
+        CheckConstraint(
+            "status <> 'running' OR started_at IS NOT NULL", name="running_has_started"
+        ),
         UniqueConstraint("kernel_id", "msg_id"),
         Index(
             "executions_idempotency_key_key",

@@ -107,7 +107,9 @@ def root_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(root_dir: Path) -> Settings:
     """Settings of the server under test; saves come soon."""
-    return Settings(root_dir=root_dir, owner="ada", save_delay_seconds=0.05, kernel_poll_seconds=0.2)
+    return Settings(
+        root_dir=root_dir, owner="ada", save_delay_seconds=0.05, kernel_poll_seconds=0.2
+    )
 
 
 @asynccontextmanager

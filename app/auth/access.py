@@ -38,7 +38,7 @@ class _Declared:
 
 
 def allow(action: Action, resource: Resource) -> Any:
-    """Declare a route's action and resource; use as `Annotated[Identity, allow("read", "api")]`.
+    """Declare what a route does to what, as `Annotated[Identity, allow("read", "api")]`.
 
     Raises ForbiddenError (403) without a valid token.
     """

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -61,7 +62,7 @@ def serve(*, no_browser: bool, **options: Any) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with contextlib.ExitStack() as stack:
         sockets = _bind(settings.host, settings.port)
-        stack.callback(lambda: [bound.close() for bound in sockets])
+        stack.callback(_close, sockets)
         embedded = None
         try:
             if settings.database_url is None:
@@ -96,8 +97,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
                 place = (address[0], bound_port(bound[:-1]) or candidate, *address[2:])
                 listener.bind(place)
         except OSError as error:
-            for listener in bound:
-                listener.close()
+            _close(bound)
             if port == 0 or candidate == port + _PORT_RETRIES:
                 raise click.ClickException(
                     f"Cannot listen on {host}:{candidate}: {error}"
@@ -107,6 +107,11 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             click.echo(f"Port {port} is in use, listening on {candidate}.", err=True)
         return bound
     raise AssertionError
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for bound in sockets:
+        bound.close()
 
 
 def _addresses(host: str, port: int) -> list[Any]:
@@ -148,6 +153,21 @@ class _Server(uvicorn.Server):
         self._embedded = embedded
         self.open_browser = False
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the server in order.
+
+        uvicorn's own raises the signal again afterwards, and the process would end before
+        PostgreSQL was stopped.
+        """
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell people and commands where."""
         await super().startup(sockets)
@@ -177,7 +197,7 @@ class _Server(uvicorn.Server):
 async def _keep_running(embedded: EmbeddedPostgres) -> None:
     """Start PostgreSQL again when it has died.
 
-    This is the main thread, as its supervisor needs; requests wait meanwhile, and would in any case.
+    This is the main thread, as its supervisor needs; requests wait meanwhile, as they must.
     """
     while True:
         await asyncio.sleep(1)
@@ -220,19 +240,9 @@ def _run(
     )
     server = _Server(config, app, info, embedded)
     server.open_browser = open_browser and sys.stdout.isatty()
-    with _quiet_interrupt():
-        server.run(sockets=sockets)
+    server.run(sockets=sockets)
     if not server.started:
         raise click.ClickException("The server could not start; the reason is above.")
-
-
-@contextlib.contextmanager
-def _quiet_interrupt() -> Iterator[None]:
-    """End with the shell's status for Ctrl-C, without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise click.exceptions.Exit(130) from None
 
 
 def _address(settings: Settings, port: int) -> str:

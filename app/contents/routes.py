@@ -87,9 +87,10 @@ async def put_contents(
         raise BadRequestError("No file content provided")
     path = disk.normalized(path)
     if kind == "notebook":
-        _, message = as_notebook(model["content"])
+        notebook, message = await asyncio.to_thread(as_notebook, model["content"])
         new = not disk.exists(path)
         await documents.put_notebook(path, model["content"], actor_id=identity.id)
+        await disk.sign(path, _with_trust(notebook, model["content"]))
         saved = await disk.model(path, content=False, type="notebook")
         if message:
             saved["message"] = message
@@ -99,6 +100,15 @@ async def put_contents(
             await documents.open_notebook(path, actor_id=identity.id)
     headers = {"Location": f"{request.url.path}"} if new else None
     return await _answer(saved, status=201 if new else 200, headers=headers)
+
+
+def _with_trust(notebook: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a notebook whose cells are as trusted as those that the client sent."""
+    cells = []
+    for cell, original in zip(notebook["cells"], sent.get("cells") or [], strict=False):
+        trusted = (original.get("metadata") or {}).get("trusted", False)
+        cells.append({**cell, "metadata": {**cell["metadata"], "trusted": trusted}})
+    return {**notebook, "cells": cells}
 
 
 def _flag(name: str, value: str) -> bool:

@@ -7,8 +7,10 @@ from app.db import embedded
 
 
 def find_url(data_dir: Path | None = None) -> str | None:
-    """Return a libpq URL: `DATASTORE_DATABASE_URL`, else of the embedded server that runs on
-    `data_dir` (`DATASTORE_DATA_DIR`, else the default folder), else None.
+    """Return the database's libpq URL, or None when there is none.
+
+    `DATASTORE_DATABASE_URL` if set; else of the embedded server that runs on `data_dir`
+    (`DATASTORE_DATA_DIR`, else the default folder).
     """
     if data_dir is None and (url := os.environ.get("DATASTORE_DATABASE_URL")):
         return url

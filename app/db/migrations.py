@@ -6,13 +6,13 @@ lies beside this module, since `alembic` is the library's name in site-packages.
 
 from pathlib import Path
 
-from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from alembic import command
 from app.db.engine import sync_url
 
 

@@ -7,6 +7,7 @@ and sees to it that what it changed is stored before the commit.
 import uuid
 from typing import Any
 
+from pycrdt import Array
 from sqlalchemy import update
 
 from app.db.engine import Transaction
@@ -105,12 +106,17 @@ class NotebookEditor:
     async def end_execution(
         self, cell_id: str, execution_id: uuid.UUID, execution_count: int | None
     ) -> bool:
-        """Show that an execution has ended."""
+        """Show that an execution has ended, with its count.
+
+        Without a count the one that is shown stays: none once the execution has begun, and that
+        of the former run, as its outputs, when it never did.
+        """
         state = self._latest(cell_id, execution_id)
         if state is None:
             return False
         with self._memory.edit():
-            state.ymap["execution_count"] = values.to_y(execution_count)
+            if execution_count is not None:
+                state.ymap["execution_count"] = values.to_y(execution_count)
             state.ymap["execution_state"] = "idle"
         return True
 
@@ -156,6 +162,8 @@ class NotebookEditor:
     def _append(self, state: CellState, youtput: Any) -> None:
         self._memory.store_stream(state)
         with self._memory.edit(own_outputs=True):
+            if state.youtputs is None:
+                state.ymap["outputs"] = Array()
             state.youtputs.append(youtput)
 
     async def clear_outputs(self, cell_id: str, execution_id: uuid.UUID) -> bool:

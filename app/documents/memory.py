@@ -175,6 +175,9 @@ class NotebookMemory:
         if self._meta_touched:
             self._meta_touched = False
             self._read_meta(stored=stored)
+        if self._touched:
+            # A cell was given another id; its place means this order, not the next one.
+            return set(touched) | self.settle(stored=stored)
         return set(touched)
 
     def _reorder(self, delta: list[tuple[str, Any]], *, stored: bool) -> list[str]:
@@ -227,7 +230,11 @@ class NotebookMemory:
         if stored or keys == {"outputs"}:
             return
         row, found = state.row, _columns(state.ymap, keys)
-        changed = {name for name in found if not values.same(getattr(row, name), found[name])}
+        changed = {
+            name
+            for name, value in found.items()
+            if not values.same(values.shown(getattr(row, name)), value)
+        }
         if changed & {"source", "cell_type"} and not state.is_new:
             row.version += 1
             state.changed.add("version")
@@ -246,7 +253,7 @@ class NotebookMemory:
             "extra": meta,
         }
         for name, value in found.items():
-            if not values.same(getattr(self.row, name), value):
+            if not values.same(values.shown(getattr(self.row, name)), value):
                 setattr(self.row, name, value)
                 if not stored:
                     self.row_changed.add(name)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Output
 
@@ -93,19 +93,13 @@ def shown_outputs(cell_row_id: uuid.UUID) -> Select[Any]:
 
 
 def last_outputs(cell_row_ids: Collection[uuid.UUID]) -> Select[*tuple[Any, ...]]:
-    """The last output that each of some cells shows, of those that an execution made."""
-    return (
-        select(
-            Output.cell_id,
-            Output.id,
-            Output.execution_id,
-            Output.output_type,
-            Output.name,
-        )
-        .where(Output.cell_id.in_(cell_row_ids))
-        .distinct(Output.cell_id)
-        .order_by(Output.cell_id, Output.id.desc())
+    """The last output that each of some cells shows."""
+    last = (
+        select(func.max(Output.id)).where(Output.cell_id.in_(cell_row_ids)).group_by(Output.cell_id)
     )
+    return select(
+        Output.cell_id, Output.id, Output.execution_id, Output.output_type, Output.name
+    ).where(Output.id.in_(last))
 
 
 def earlier_pieces(cell_row_id: uuid.UUID, before_id: int, limit: int) -> Select[*tuple[Any, ...]]:

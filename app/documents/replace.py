@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from pycrdt import Map, Text
+from pycrdt import Array, Map, Text
 
 from app.documents import values
 from app.documents.memory import (
@@ -173,7 +173,8 @@ def _replace_cell(state: CellState, cell: dict[str, Any]) -> None:
 def _replace_outputs(state: CellState, outputs: list[dict[str, Any]]) -> None:
     youtputs = state.youtputs
     if youtputs is None:
-        raise TypeError(f"code cell {state.row.cell_id} has no outputs")
+        state.ymap["outputs"] = Array([new_youtput(output) for output in outputs])
+        return
     old = values.from_y(youtputs.to_py()) or []
     new = [values.shown(output) for output in outputs]
     start = 0
@@ -192,10 +193,13 @@ def _replace_outputs(state: CellState, outputs: list[dict[str, Any]]) -> None:
 def _keep_exact(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
     """Put what the document shows as equal, but holds as doubles, into the rows as it was given."""
     row = memory.row
-    if values.same(row.metadata_, notebook.get("metadata", {})):
-        row.metadata_ = notebook.get("metadata", {})
+    metadata = notebook.get("metadata", {})
+    if "metadata_" in memory.row_changed and values.same(row.metadata_, values.shown(metadata)):
+        row.metadata_ = values.storable(metadata)
     for cell in notebook["cells"]:
         state = memory.states[cell["id"]]
         metadata = cell.get("metadata", {})
-        if state.is_new and values.same(state.row.metadata_, metadata):
-            state.row.metadata_ = metadata
+        if (state.is_new or "metadata_" in state.changed) and values.same(
+            state.row.metadata_, values.shown(metadata)
+        ):
+            state.row.metadata_ = values.storable(metadata)

@@ -79,6 +79,10 @@ class NotebookSaving:
         document, path = await self._document(document_id)
         if document.saved_version >= document.version:
             return
+        with contextlib.suppress(NotFoundError):
+            # Before `pending` is replaced: the file may be the one that it tells of.
+            if (await self._disk.state(path)).hash != document.disk_hash:
+                raise DiskChangedError(path)
         version, notebook = await self._store.snapshot(document_id)
         content, base = await asyncio.to_thread(_encode, notebook)
         new_hash = hashlib.sha256(content).hexdigest()
@@ -134,7 +138,7 @@ class NotebookSaving:
     async def _store_saved(
         self, document_id: uuid.UUID, version: int, base: Base, state: FileState
     ) -> None:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(recorder=True) as tx:
             await _update_document(
                 tx,
                 document_id,
@@ -149,7 +153,7 @@ class NotebookSaving:
             await _update_content(tx, document_id, state)
 
     async def _store_document(self, document_id: uuid.UUID, **columns: Any) -> None:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(recorder=True) as tx:
             await _update_document(tx, document_id, columns)
 
     async def _note_error(self, document_id: uuid.UUID, message: str) -> None:
@@ -175,7 +179,7 @@ class NotebookSaving:
         """Hold the right to touch the document's file, in this process and among all."""
         lock = self._locks.setdefault(document_id, asyncio.Lock())
         try:
-            async with lock, self._slots, self._database.transaction() as tx:
+            async with lock, self._slots, self._database.transaction(recorder=True) as tx:
                 key = int.from_bytes(document_id.bytes[:8], "big", signed=True)
                 await tx.execute(select(func.pg_advisory_xact_lock(key)))
                 yield

@@ -130,6 +130,9 @@ class DocumentStore:
         editors: dict[uuid.UUID, NotebookEditor] = tx.info.setdefault("notebook_editors", {})
         if document_id in editors:
             return editors[document_id]
+        # Connection before lock, everywhere: who has the lock must not wait for a connection
+        # that others keep while they wait for the lock.
+        await tx.connection()
         slot = self._slot(document_id)
         await slot.lock.acquire()
         version = slot.memory.version if slot.memory else None
@@ -139,7 +142,8 @@ class DocumentStore:
                 memory = slot.memory
                 if not committed or (memory is not None and memory.updates):
                     slot.memory = None
-                elif memory is not None and memory.version != version:
+                if memory is not None and memory.version != version:
+                    # Also when the commit failed: the database may have done it all the same.
                     self._saver.touch(document_id)
             finally:
                 slot.lock.release()
@@ -182,16 +186,16 @@ class DocumentStore:
 
     async def snapshot(self, document_id: uuid.UUID) -> tuple[int, dict[str, Any]]:
         """Return a document's version and its notebook, every cell with its id."""
-        slot = self._slot(document_id)
-        async with slot.lock:
-            async with self._database.read() as tx:
-                await tx.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        async with self._database.read() as tx:
+            await tx.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            slot = self._slot(document_id)
+            async with slot.lock:
                 memory = await self._current(tx, slot, document_id, lock=False)
-            try:
-                return memory.version, memory.notebook()
-            finally:
-                if memory.updates:
-                    slot.memory = None
+                try:
+                    return memory.version, memory.notebook()
+                finally:
+                    if memory.updates:
+                        slot.memory = None
 
     async def cells(self, document_id: uuid.UUID) -> tuple[Document, str, list[Cell]]:
         """Return a document, its path, and the rows of its cells in order."""
@@ -217,7 +221,7 @@ class DocumentStore:
         an existing document is kept then, and saved when that works again.
         """
         path = self._disk.normalized(path)
-        wanted, _ = as_notebook(notebook)
+        wanted, _ = await asyncio.to_thread(as_notebook, notebook)
         if not self._disk.exists(path):
             document = await self._document_at(path)
             if document is None or document.saved_version == document.version:

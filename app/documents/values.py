@@ -45,6 +45,19 @@ def to_y(value: Any) -> Any:  # noqa: PLR0911 (one for each type)
             return value
 
 
+def storable(value: Any) -> Any:
+    """Return a copy of a JSON value with its numbers as they are, its text as files hold it."""
+    match value:
+        case str():
+            return to_text(value)
+        case dict():
+            return {to_text(str(key)): storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+        case _:
+            return value
+
+
 def from_y(value: Any) -> Any:
     """Return a copy of a value read from a Yjs document, with integral floats as integers."""
     match value:

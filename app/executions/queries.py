@@ -24,7 +24,7 @@ _Actor = aliased(User)
 _RunAs = aliased(User)
 
 
-def executions() -> Select[tuple[Execution, str, str]]:
+def executions() -> Select[Execution, str, str]:
     """All executions with names, newest first."""
     return (
         select(Execution, _Actor.name, _RunAs.name)
@@ -44,7 +44,7 @@ def filtered_executions(
     since: datetime | None = None,
     before_seq: int | None = None,
     limit: int,
-) -> Select[tuple[Execution, str, str]]:
+) -> Select[Execution, str, str]:
     """The newest executions that match all given filters; `before_seq` is the page's cursor."""
     query = executions().limit(limit)
     for column, value in (
@@ -68,10 +68,10 @@ async def read_execution(tx: Transaction, execution_id: uuid.UUID) -> ExecutionR
     found = (await tx.execute(executions().where(Execution.id == execution_id))).one_or_none()
     if found is None:
         raise NotFoundError(f"Execution does not exist: {execution_id}")
-    return ExecutionRow(*found)
+    return ExecutionRow._make(found)
 
 
-def pending_inputs(execution_ids: list[uuid.UUID]) -> Select[tuple[InputRequest]]:
+def pending_inputs(execution_ids: list[uuid.UUID]) -> Select[InputRequest]:
     """The input requests of these executions that wait for an answer, oldest first."""
     return (
         select(InputRequest)
@@ -80,7 +80,7 @@ def pending_inputs(execution_ids: list[uuid.UUID]) -> Select[tuple[InputRequest]
     )
 
 
-def shown_outputs(execution_id: uuid.UUID, after_seq: int = 0) -> Select[tuple[Output]]:
+def shown_outputs(execution_id: uuid.UUID, after_seq: int = 0) -> Select[Output]:
     """An execution's outputs that its code has not cleared, in order."""
     return (
         select(Output)

@@ -55,6 +55,7 @@ async def execute(
 async def list_executions(
     request: Request,
     _: Annotated[Identity, allow("read", "executions")],
+    *,
     kernel_id: str | None = None,
     path: str | None = None,
     cell_id: str | None = None,
@@ -78,7 +79,7 @@ async def list_executions(
         limit=limit + 1,
     )
     async with request.app.state.database.read() as tx:
-        found = [ExecutionRow(*row) for row in (await tx.execute(query))]
+        found = [ExecutionRow._make(row) for row in (await tx.execute(query))]
         page = found[:limit]
         asking = await _asking(tx, [row.execution.id for row in page])
     return {

@@ -7,19 +7,39 @@ from app.executions.queries import ExecutionRow
 from app.web import isoformat
 from models import InputRequest
 
+_COLUMNS = (
+    "seq",
+    "kernel_id",
+    "incarnation",
+    "session_id",
+    "path",
+    "cell_id",
+    "cell_version",
+    "client",
+    "msg_id",
+    "idempotency_key",
+    "code",
+    "source_hash",
+    "silent",
+    "store_history",
+    "stop_on_error",
+    "allow_stdin",
+    "user_expressions",
+    "status",
+    "reason",
+    "execution_count",
+    "ename",
+    "evalue",
+    "traceback",
+    "reply",
+    "output_bytes",
+)
+
 
 def execution_model(found: ExecutionRow, asking: InputRequest | None = None) -> dict[str, Any]:
     """Return an execution's record; `asking` is its pending input request."""
     row = found.execution
-    model: dict[str, Any] = {
-        name: getattr(row, name)
-        for name in (
-            "seq kernel_id incarnation session_id path cell_id cell_version client msg_id "
-            "idempotency_key code source_hash silent store_history stop_on_error allow_stdin "
-            "user_expressions status reason execution_count ename evalue traceback reply "
-            "output_bytes"
-        ).split()
-    }
+    model: dict[str, Any] = {name: getattr(row, name) for name in _COLUMNS}
     return {
         "id": str(row.id),
         "document_id": str(row.document_id) if row.document_id else None,

@@ -60,9 +60,7 @@ class Options:
         key = text_field(body, "idempotency_key")
         if key is not None and not 0 < len(key) <= 255:
             raise BadRequestError("idempotency_key must have 1 to 255 characters")
-        return cls(
-            **flags, user_expressions=expressions, cell_version=version, idempotency_key=key
-        )
+        return cls(**flags, user_expressions=expressions, cell_version=version, idempotency_key=key)
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ async def run_code(
             piece = _cell(document, editor, cell_id, options, code)
         else:
             piece = _Piece(code or "")
-        found = await _insert(tx, identity, kernel, session_id, [piece], options)
+        found = await _insert(tx, identity, kernel, [piece], options, session_id=session_id)
         if found and piece.cell_id and document is not None:
             await editor.queue_execution(piece.cell_id, found[0].execution.id)
     if not found:  # the same key was committed by another request in between
@@ -144,7 +142,7 @@ async def run_cells(
             if cells != "all" or _is_runnable(editor, cell_id)
         ]
         pieces = [_cell(document, editor, cell_id, options) for cell_id in wanted]
-        found = await _insert(tx, identity, kernel, session.id, pieces, options)
+        found = await _insert(tx, identity, kernel, pieces, options, session_id=session.id)
         for piece, row in zip(pieces, found, strict=True):
             assert piece.cell_id is not None
             await editor.queue_execution(piece.cell_id, row.execution.id)
@@ -188,9 +186,7 @@ def _cell(
     return _Piece(source, document, editor.path, cell_id, row.version)
 
 
-async def _session_of(
-    tx: Transaction, kernel_id: str, document: Document | None
-) -> str | None:
+async def _session_of(tx: Transaction, kernel_id: str, document: Document | None) -> str | None:
     """Return the session of this kernel, that of the document if it has several."""
     query = (
         select(Session.id)
@@ -205,9 +201,10 @@ async def _insert(
     tx: Transaction,
     identity: Identity,
     kernel: RunningKernel,
-    session_id: str | None,
     pieces: list[_Piece],
     options: Options,
+    *,
+    session_id: str | None,
 ) -> list[ExecutionRow]:
     """Insert executions and hand them to the kernel's queue once they are committed.
 
@@ -215,7 +212,7 @@ async def _insert(
     """
     if not pieces:
         return []
-    rows = [_values(identity, kernel, session_id, piece, options) for piece in pieces]
+    rows = [_values(identity, kernel, piece, options, session_id) for piece in pieces]
     statement = insert(Execution).on_conflict_do_nothing(
         index_elements=["actor_id", "idempotency_key"],
         index_where=Execution.idempotency_key.is_not(None),
@@ -225,7 +222,7 @@ async def _insert(
     if not ids:
         return []
     query = executions().where(Execution.id.in_(ids)).order_by(None).order_by(Execution.seq)
-    found = [ExecutionRow(*row) for row in (await tx.execute(query))]
+    found = [ExecutionRow._make(row) for row in (await tx.execute(query))]
     queued = [_queued(row.execution) for row in found]
     tx.on_finish(lambda committed: kernel.submit(queued) if committed else None)
     return found
@@ -234,9 +231,9 @@ async def _insert(
 def _values(
     identity: Identity,
     kernel: RunningKernel,
-    session_id: str | None,
     piece: _Piece,
     options: Options,
+    session_id: str | None,
 ) -> dict[str, Any]:
     execution_id = uuid.uuid4()
     return {
@@ -280,19 +277,18 @@ def _queued(row: Execution) -> QueuedExecution:
 
 
 async def _earlier(database: Database, identity: Identity, key: str) -> ExecutionRow | None:
-    query = executions().where(
-        Execution.actor_id == identity.id, Execution.idempotency_key == key
-    )
+    query = executions().where(Execution.actor_id == identity.id, Execution.idempotency_key == key)
     async with database.read() as tx:
         found = (await tx.execute(query)).one_or_none()
-    return ExecutionRow(*found) if found else None
+    return ExecutionRow._make(found) if found else None
 
 
 def _same(
     earlier: ExecutionRow, kernel_id: str, code: str | None, cell_id: str | None
 ) -> ExecutionRow:
     row = earlier.execution
-    if row.kernel_id != kernel_id or row.cell_id != cell_id or (code is not None and row.code != code):
+    other_code = code is not None and row.code != code
+    if row.kernel_id != kernel_id or row.cell_id != cell_id or other_code:
         raise UnprocessableError(
             "The idempotency key was used for another execution", reason=str(row.id)
         )

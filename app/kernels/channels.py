@@ -9,7 +9,7 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import zmq
 import zmq.asyncio
@@ -32,9 +32,9 @@ class Channels:
         self._on_message = on_message
         stdin, self._stdin_monitor = _connect_stdin(manager, identity)
         self._sockets: dict[str, zmq.asyncio.Socket] = {
-            "shell": manager.connect_shell(identity=identity),
+            "shell": cast("zmq.asyncio.Socket", manager.connect_shell(identity=identity)),
             "stdin": stdin,
-            "iopub": manager.connect_iopub(),
+            "iopub": cast("zmq.asyncio.Socket", manager.connect_iopub()),
         }
         self._last_received = asyncio.get_running_loop().time()
         self._replies: dict[str, asyncio.Future[Message]] = {}
@@ -108,8 +108,11 @@ class Channels:
         loop = asyncio.get_running_loop()
         end = loop.time() + limit_seconds
         start = loop.time()
-        while loop.time() < end and loop.time() - max(self._last_received, start) < quiet_seconds:
-            await asyncio.sleep(quiet_seconds / 2)
+        while (now := loop.time()) < end:
+            quiet = now - max(self._last_received, start)
+            if quiet >= quiet_seconds:
+                break
+            await asyncio.sleep(quiet_seconds - quiet)
 
     async def close(self) -> None:
         """End the readers and close the sockets."""

@@ -266,7 +266,9 @@ async def interrupt_executions(
         editor = await documents.edit(tx, document_id, origin="execution")
         for execution in executions:
             if execution.document_id == document_id and execution.cell_id:
-                await editor.end_execution(execution.cell_id, execution.id, execution.execution_count)
+                await editor.end_execution(
+                    execution.cell_id, execution.id, execution.execution_count
+                )
     for execution in executions:
         execution.status = "interrupted"
         execution.reason = reason

@@ -190,7 +190,7 @@ class RunningKernel:
             await self._stop_watching()
             was_dead = self.state == "dead"
             self.state, self.reason = "restarting", None
-            # Ended first: shutting down interrupts what runs, and that must not look like its error.
+            # Ended first: shutting down interrupts what runs, which must not look like its error.
             self.queue.disconnect()
             self._event(ended="the kernel was restarted", execution_state="restarting", reason=None)
             await self.process.restart(now=was_dead)

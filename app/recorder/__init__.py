@@ -1,1 +1,1 @@
-"""Writing down what kernels say: every state-bearing message becomes rows, in the kernel's order."""
+"""Writing down what kernels say: each message with state becomes rows, in the kernel's order."""

@@ -73,7 +73,7 @@ async def _open(tx: Transaction, kernel_id: str, event: CommEvent) -> uuid.UUID:
 
 async def _all_open(tx: Transaction, kernel_id: str) -> dict[str, uuid.UUID]:
     query = select(Comm.comm_id, Comm.id).where(Comm.kernel_id == kernel_id, Comm.state == "open")
-    return {comm_id: row_id for comm_id, row_id in await tx.execute(query)}
+    return dict((await tx.execute(query)).all())
 
 
 async def _open_ids(
@@ -83,7 +83,7 @@ async def _open_ids(
     query = select(Comm.comm_id, Comm.id).where(
         Comm.kernel_id == kernel_id, Comm.state == "open", Comm.comm_id.in_(wanted)
     )
-    return {comm_id: row_id for comm_id, row_id in await tx.execute(query)}
+    return dict((await tx.execute(query)).all())
 
 
 async def _close(tx: Transaction, ids: list[uuid.UUID], at: datetime) -> None:

@@ -126,7 +126,8 @@ class Recorder:
                 if not is_transient(error):
                     raise
                 if attempt == 0:
-                    log.warning("kernel %s: waiting for the database: %s", self.tracker.kernel_id, error)
+                    kernel_id = self.tracker.kernel_id
+                    log.warning("kernel %s: waiting for the database: %s", kernel_id, error)
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
 
@@ -148,7 +149,8 @@ class Recorder:
 
 
 def _note(refused: AppendOutput, error: Exception) -> AppendOutput:
-    extra = {"reason": f"{type(error).__name__}: {error}"[:2000], "refused": repr(refused)[:100_000]}
+    reason = f"{type(error).__name__}: {error}"[:2_000]
+    extra = {"reason": reason, "refused": repr(refused)[:100_000]}
     return AppendOutput(
         refused.execution_id,
         refused.seq,

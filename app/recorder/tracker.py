@@ -270,7 +270,7 @@ class Tracker:
 
     def _on_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
-        output = {
+        output: dict[str, Any] = {
             "output_type": message.type,
             "data": _object(content.get("data")),
             "metadata": _object(content.get("metadata")),

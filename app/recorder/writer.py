@@ -101,7 +101,7 @@ class BatchWriter:
                 )
         return editors
 
-    async def _add(
+    async def _add(  # noqa: C901, PLR0912 (one case an operation)
         self, rows: _Rows, editors: dict[uuid.UUID, NotebookEditor], operation: Operation
     ) -> None:
         match operation:
@@ -231,9 +231,7 @@ class BatchWriter:
                 if "started_at" in values and "finished_at" not in values:
                     # A retried or late "running" must not touch one that ended meanwhile.
                     statement = statement.where(Execution.status == "queued")
-            await tx.execute(
-                statement.values(values).execution_options(synchronize_session=False)
-            )
+            await tx.execute(statement.values(values).execution_options(synchronize_session=False))
 
     async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
         for execution_id, at in sorted(rows.clears.items()):
@@ -272,7 +270,7 @@ class BatchWriter:
             )
 
 
-def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[tuple[uuid.UUID]]:
+def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:
     """The documents with a cell that shows one of a kernel's displays."""
     return (
         select(Cell.notebook_id)

@@ -29,7 +29,7 @@ class KernelUnavailableError(DomainError):
     status = 501
 
 
-def _living() -> Select[tuple[Session, Kernel]]:
+def _living() -> Select[Session, Kernel]:
     return (
         select(Session, Kernel)
         .join(Kernel, Kernel.id == Session.kernel_id)
@@ -43,11 +43,11 @@ async def read_session(tx: Transaction, session_id: str) -> tuple[Session, Kerne
     found = (await tx.execute(_living().where(Session.id == session_id))).one_or_none()
     if found is None:
         raise NotFoundError(f"Session not found: session_id='{session_id}'")
-    return found
+    return found[0], found[1]
 
 
 def session_model(session: Session, kernel: Kernel) -> dict[str, Any]:
-    """Return a session as clients see it; notebooks have the field `notebook` too, as in Jupyter."""
+    """Return a session as clients see it; notebooks have the field `notebook` too."""
     model: dict[str, Any] = {
         "id": session.id,
         "path": session.path,
@@ -124,7 +124,7 @@ async def _create(
 async def _document_of(
     request: Request, identity: Identity, path: str, kind: str
 ) -> uuid.UUID | None:
-    """Open the notebook that a session is for; a path may also be a mere name (JupyterLab's UUIDs)."""
+    """Open the notebook that a session is for; its path may be a mere name (JupyterLab's)."""
     if kind != "notebook":
         return None
     documents: DocumentStore = request.app.state.documents
@@ -208,12 +208,12 @@ async def delete_session(
     host: KernelHost = request.app.state.kernels
     database: Database = request.app.state.database
     async with database.read() as tx:
-        _, kernel = await read_session(tx, session_id)
+        kernel = (await read_session(tx, session_id))[1]
     if kernel.id in host.ids():
         await host.shutdown(kernel.id)
         return
     async with database.transaction() as tx:
-        session, _ = await read_session(tx, session_id)
+        session = (await read_session(tx, session_id))[0]
         session.ended_at = func.now()
 
 

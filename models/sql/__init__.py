@@ -13,16 +13,17 @@ FOLDERS = ("functions", "triggers", "views", "policies")
 
 def files() -> list[tuple[str, str]]:
     """Return (name, text) of every SQL file, in an order in which they can be run."""
-    found = []
-    for folder in FOLDERS:
-        entries = resources.files(__package__).joinpath(folder).iterdir()
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.endswith(".sql"):
-                found.append((f"{folder}/{entry.name}", entry.read_text("utf-8")))
-    return found
+    return [
+        (f"{folder}/{entry.name}", entry.read_text("utf-8"))
+        for folder in FOLDERS
+        for entry in sorted(
+            resources.files(__package__).joinpath(folder).iterdir(), key=lambda entry: entry.name
+        )
+        if entry.name.endswith(".sql")
+    ]
 
 
 def attach(metadata: MetaData) -> None:
     """Have `metadata.create_all` run the files after the tables exist."""
     for _, text in files():
-        event.listen(metadata, "after_create", DDL(text.replace("%", "%%")))
+        event.listen(metadata, "after_create", DDL(text.replace("%", "%%")))  # type: ignore[no-untyped-call]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from alembic import command
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import sync_url

@@ -9,7 +9,9 @@ from sqlalchemy import select, text
 from models import Cell, Kernel, Output, User, codec
 
 # Any code point at all: NUL, lone surrogates and the escape character included.
-texts = st.text(st.characters(codec="utf-16", exclude_categories=()) | st.sampled_from("\0\ufdd0\ud800\udfff"))
+texts = st.text(
+    st.characters(codec="utf-16", exclude_categories=()) | st.sampled_from("\0\ufdd0\ud800\udfff")
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats() | texts,
     lambda children: st.lists(children) | st.dictionaries(texts, children),

@@ -77,7 +77,9 @@ class Recorder:
         )
         return execution_id
 
-    async def output(self, tx, editor, cell_id, execution_id, output, display_id=None):
+    async def output(  # noqa: PLR0917
+        self, tx, editor, cell_id, execution_id, output, display_id=None
+    ):
         shown = editor.append_output(
             cell_id, execution_id, output, kernel_id=self.kernel_id, display_id=display_id
         )

@@ -3,10 +3,15 @@
 import asyncio
 import copy
 
-import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+import nbformat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
 
+from app.contents.disk import Disk
+from app.db.engine import Database
 from app.documents.store import DocumentStore
+from app.settings import Settings
 from tests.app.documents.conftest import (
     Recorder,
     check_invariant,
@@ -16,10 +21,8 @@ from tests.app.documents.conftest import (
     stream,
     write,
 )
-from app.contents.disk import Disk
-from app.db.engine import Database
-from app.settings import Settings
 
+TRUNCATE = text("TRUNCATE contents, documents, kernels, users CASCADE")
 TEXTS = st.text(alphabet="ab\n\r\bé😀\x00\udc80", max_size=8)
 CELLS = ("c0", "c1", "c2", "n0", "n1")
 CELL = st.sampled_from(CELLS)
@@ -66,7 +69,12 @@ class Scenario:
     async def run(self, steps):
         await self.recorder.begin()
         path = self.root / "a.ipynb"
-        write(path, code("1", [stream("a\rb"), stream("c")], id="c0"), code("2", id="c1"), code("3", id="c2"))
+        write(
+            path,
+            code("1", [stream("a\rb"), stream("c")], id="c0"),
+            code("2", id="c1"),
+            code("3", id="c2"),
+        )
         document = await self.stores[0].open_notebook("a.ipynb", actor_id=None)
         self.id = document.id
         batches, batch = [], []
@@ -84,8 +92,9 @@ class Scenario:
         await check_invariant(self.database, self.stores[1], self.id)
         for store in self.stores:
             await store.close()
-        notebook = await self.make().notebook(self.id)
-        assert read(path) == plain(notebook)
+        last = self.make()
+        await last.start()
+        assert read(path) == plain(await last.notebook(self.id))
 
     async def batch(self, batch, *, rollback):
         before = dict(self.latest)
@@ -129,8 +138,8 @@ class Scenario:
             await store.put_notebook("a.ipynb", changed(notebook, *step[1:]), actor_id=None)
         elif step[0] == "disk":
             path = self.root / "a.ipynb"
-            text = changed(read(path), *step[1:])
-            write(path, *[_node(cell) for cell in text["cells"]])
+            found = changed(read(path), *step[1:])
+            write(path, *[nbformat.from_dict(cell) for cell in found["cells"]])
             await store.open_notebook("a.ipynb", actor_id=None)
         elif step[0] == "save":
             await store.save_now(self.id)
@@ -140,16 +149,14 @@ class Scenario:
             self.stores.reverse()
 
 
-def _node(cell):
-    import nbformat
-
-    return nbformat.from_dict(cell)
-
-
 @settings(
     max_examples=25,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+    ],
 )
 @given(steps=st.lists(STEP, max_size=30))
 def test_rows_are_what_the_document_says(database_url, tmp_path_factory, steps):
@@ -163,8 +170,3 @@ def test_rows_are_what_the_document_says(database_url, tmp_path_factory, steps):
             await database.close()
 
     asyncio.run(run())
-
-
-from sqlalchemy import text  # noqa: E402
-
-TRUNCATE = text("TRUNCATE contents, documents, kernels, users CASCADE")

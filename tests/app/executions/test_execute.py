@@ -241,7 +241,7 @@ async def test_listing_filters_and_pages(client, root_dir):
         if (cursor := page["next"]) is None:
             break
     assert [len(page) for page in pages] == [4, 2]
-    assert sum(pages, []) == [e["id"] for e in everything]
+    assert [e for page in pages for e in page] == [e["id"] for e in everything]
 
 
 async def test_following_outputs_as_they_come(client):

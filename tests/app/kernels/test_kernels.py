@@ -161,9 +161,7 @@ async def test_a_kernel_that_never_answers(broken_specs, settings, client):
 async def test_two_kernels_run_at_once(client):
     kernels = [await start_kernel(client) for _ in range(2)]
     code = "import time\nfor i in range(200):\n    print({0}, i, flush=True)\n    time.sleep(0.001)"
-    executions = [
-        await execute(client, kernel, code.format(n)) for n, kernel in enumerate(kernels)
-    ]
+    executions = [await execute(client, kernel, code.format(n)) for n, kernel in enumerate(kernels)]
     records = await asyncio.gather(*(finished(client, e) for e in executions))
     for n, record in enumerate(records):
         assert text_of(record).split("\n")[:-1] == [f"{n} {i}" for i in range(200)]

@@ -316,7 +316,11 @@ async def test_postgresql_restarts_in_the_middle_of_a_run(
 
         async def ended():
             response = await client.get(f"/api/executions/{execution['id']}")
-            return response.json() if response.status_code == 200 and response.json()["finished_at"] else None
+            return (
+                response.json()
+                if response.status_code == 200 and response.json()["finished_at"]
+                else None
+            )
 
         record = await until(ended, 40)
         assert text_of(record) == "".join(f"{i}\n" for i in range(150))
@@ -367,5 +371,3 @@ async def test_execution_history_answers_who_ran_what(client, database, root_dir
     assert (in_cell["status"], in_cell["error_name"]) == ("error", "ZeroDivisionError")
     assert in_cell["run_seconds"] >= 0.05
     assert in_cell["queue_seconds"] >= 0
-
-
