@@ -47,14 +47,14 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
             recorder_pool_size=settings.recorder_pool_size,
         )
         async with database.transaction() as tx:
-            await ensure_owner(tx, settings.owner, token)
+            owner = await ensure_owner(tx, settings.owner)
         disk = Disk(settings.root_dir)
         store = DocumentStore(database, disk, settings)
         waiters = Waiters()
         host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
         app.state.settings = settings
         app.state.database = database
-        app.state.authenticator = TokenAuthenticator(database)
+        app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner)
         app.state.disk = disk
         app.state.documents = store
         app.state.waiters = waiters

@@ -39,4 +39,3 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = 10
     save_delay_seconds: float = 0.5
     save_interval_max_seconds: float = 5.0
-    recorder_memory_bytes: int = 1024 * 1024 * 1024

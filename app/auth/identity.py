@@ -18,7 +18,6 @@ from models import Token, User
 
 # How long a token once found may be served from memory: the bound on how late a revocation acts.
 _CACHE_SECONDS = 1.0
-_PREFIX_LENGTH = 6
 
 
 @dataclass(frozen=True)
@@ -43,33 +42,32 @@ def token_of(connection: HTTPConnection) -> str | None:
     return connection.query_params.get("token") or None
 
 
-async def ensure_owner(tx: Transaction, name: str, token: str) -> Identity:
-    """Return the single-user server's owner, made if absent, with `token` among their tokens."""
+async def ensure_owner(tx: Transaction, name: str) -> Identity:
+    """Return the single-user server's owner, made if absent."""
     await tx.execute(insert(User).values(name=name, admin=True).on_conflict_do_nothing())
     user = (await tx.execute(select(User).where(User.name == name))).scalar_one()
-    await tx.execute(
-        insert(Token)
-        .values(
-            user_id=user.id, name="serve", prefix=token[:_PREFIX_LENGTH], hash=hash_token(token)
-        )
-        .on_conflict_do_nothing()
-    )
     return Identity(user.id, user.name, user.display_name or user.name)
 
 
 class TokenAuthenticator:
     """Finds identities by token, remembering each for a second.
 
-    Only tokens that exist are remembered, so that guessing cannot fill the memory.
+    Only tokens that exist are remembered, so that guessing cannot fill the memory. The token that
+    a server was started with stands for its owner while that process lives, and is in no table:
+    with the next start it is void.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, token: str, owner: Identity) -> None:
         self._database = database
+        self._own_digest = hash_token(token)
+        self._owner = owner
         self._known: dict[bytes, tuple[float, Identity]] = {}
 
     async def identify(self, token: str) -> Identity | None:
         """Return the living user of a valid token, or None."""
         digest = hash_token(token)
+        if digest == self._own_digest:
+            return self._owner
         now = time.monotonic()
         known = self._known.get(digest)
         if known and now - known[0] < _CACHE_SECONDS:

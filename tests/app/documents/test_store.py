@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from jupyter_ydoc import YNotebook
 from nbformat import v4
 from pycrdt import Array, Doc, Map, Text
 from sqlalchemy import event, select
@@ -468,3 +469,24 @@ async def test_displays_are_found_behind_streams_and_after_a_restart(
     for cell in (await store.notebook(document.id))["cells"]:
         assert [o["data"]["text/plain"] for o in cell["outputs"] if "data" in o] == ["later", "old"]
     await check_invariant(database, store, document.id)
+
+
+async def test_the_document_has_the_shape_of_jupyter_ydoc(store, root, database):
+    wanted = write(
+        root / "a.ipynb",
+        code("1", [stream("x")], id="a", metadata={"n": 1}),
+        v4.new_markdown_cell("# t", id="b"),
+        kernelspec={"name": "python3", "display_name": "Python 3"},
+    )
+    document = await store.open_notebook("a.ipynb", actor_id=None)
+    async with database.read() as session:
+        query = select(DocumentUpdate.update).where(DocumentUpdate.document_id == document.id)
+        stored = (await session.execute(query)).scalar_one()
+    doc = Doc()
+    shared = YNotebook(doc)
+    doc.apply_update(stored)
+    assert shared.get() == wanted
+    assert isinstance(shared.ycells[0]["outputs"][0]["text"], Text)
+    assert isinstance(shared.ycells[0]["metadata"], Map)
+    assert shared.ycells[0]["execution_state"] == "idle"
+    assert "outputs" not in shared.ycells[1]
