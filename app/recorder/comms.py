@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from app.db.engine import Transaction
 from app.recorder.operations import CloseComms, CommEvent
 from models import Comm, CommMessage
+from models.codec import encode_text
 
 
 async def write_comms(
@@ -53,10 +54,11 @@ def _message_row(row_id: uuid.UUID, event: CommEvent) -> dict[str, Any]:
 
 
 async def _open(tx: Transaction, kernel_id: str, event: CommEvent) -> uuid.UUID:
+    module = event.content.get("target_module")
     values = {
         "incarnation": event.incarnation,
-        "target_name": str(event.content.get("target_name", "")),
-        "target_module": event.content.get("target_module"),
+        "target_name": encode_text(str(event.content.get("target_name", ""))),
+        "target_module": encode_text(module) if isinstance(module, str) else None,
         "state": "open",
         "execution_id": event.execution_id,
         "opened_at": event.at,

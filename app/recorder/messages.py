@@ -11,6 +11,8 @@ from typing import Any
 
 from jupyter_client.session import Session
 
+from models.codec import encode_text
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -59,18 +61,27 @@ def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unre
         kept = [b64encode(frame).decode("ascii") for frame in frames]
         return Unreadable(channel, reason, kept, received_at)
     buffers = [bytes(buffer) for buffer in envelope["buffers"]]
-    parent = envelope["parent_header"] or {}
+    parent = _object(envelope["parent_header"])
     return Message(
         channel=channel,
-        type=envelope["msg_type"],
-        parent_id=parent.get("msg_id"),
-        parent_type=parent.get("msg_type"),
-        parent_session=parent.get("session"),
-        parent_username=parent.get("username"),
+        type=str(envelope["msg_type"]),
+        parent_id=_text(parent.get("msg_id")),
+        parent_type=_text(parent.get("msg_type")),
+        parent_session=_text(parent.get("session")),
+        parent_username=_text(parent.get("username")),
         header=envelope["header"],
-        metadata=envelope["metadata"] or {},
+        metadata=_object(envelope["metadata"]),
         content=content,
         buffers=buffers,
         size_bytes=len(raw) + sum(map(len, buffers)),
         received_at=received_at,
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    """Return an identifier as the columns of identifiers hold it; None for what is no text."""
+    return encode_text(value) if isinstance(value, str) else None

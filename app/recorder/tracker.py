@@ -29,6 +29,7 @@ from app.recorder.operations import (
     Operation,
     UpdateDisplay,
 )
+from models.codec import encode_text
 
 # Finished executions remembered for outputs that come late (threads, background tasks).
 _REMEMBERED = 10_000
@@ -56,6 +57,27 @@ class Tracked:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """An execution that this server is about to send.
+
+    It takes its turn among the items: what ended the kernel before it was asked for, and is not
+    recorded yet, must not end it too.
+    """
+
+    execution_id: uuid.UUID
+    msg_id: str
+    target: CellTarget | None
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """The kernel has gone on to later requests: what it has not said of this one never comes."""
+
+    execution_id: uuid.UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """An execution ended otherwise than by its reply: aborted, cancelled or interrupted."""
 
@@ -78,7 +100,7 @@ class KernelEvent:
     ended: str | None = None
 
 
-Item = Message | Unreadable | Ended | KernelEvent
+Item = Message | Unreadable | Expected | Concluded | Ended | KernelEvent
 
 
 @dataclass
@@ -91,19 +113,6 @@ class Tracker:
     _by_msg_id: OrderedDict[str, Tracked] = field(default_factory=OrderedDict)
     _by_id: dict[uuid.UUID, str] = field(default_factory=dict)
 
-    def expect(self, execution_id: uuid.UUID, msg_id: str, target: CellTarget | None) -> None:
-        """Announce an execution that this server is about to send."""
-        self._remember(msg_id, Tracked(execution_id, target, is_ours=True))
-
-    def unfinished(self) -> list[uuid.UUID]:
-        """Return the ids of executions that are queued or running, oldest first."""
-        return [tracked.id for tracked in self._by_msg_id.values() if not tracked.finished]
-
-    def running(self, execution_id: uuid.UUID) -> bool:
-        """Tell whether the kernel has begun with the execution and has not ended it."""
-        tracked = self._by_msg_id.get(self._by_id.get(execution_id, ""))
-        return tracked is not None and tracked.started and not tracked.finished
-
     def plan(self, item: Item) -> list[Operation]:
         """Return what the item means for the tables."""
         match item:
@@ -111,11 +120,20 @@ class Tracker:
                 return self._message(item)
             case Unreadable():
                 return [_unreadable(item)]
+            case Expected(execution_id, msg_id, target):
+                self._remember(msg_id, Tracked(execution_id, target, is_ours=True))
+                return []
             case Ended():
-                tracked = self._by_msg_id.get(self._by_id.get(item.execution_id, ""))
+                tracked = self._tracked(item.execution_id)
                 return self._end(tracked, item.status, item.reason, item.at) if tracked else []
+            case Concluded():
+                tracked = self._tracked(item.execution_id)
+                return self._conclude(tracked, item.at) if tracked else []
             case KernelEvent():
                 return self._kernel_event(item)
+
+    def _tracked(self, execution_id: uuid.UUID) -> Tracked | None:
+        return self._by_msg_id.get(self._by_id.get(execution_id, ""))
 
     def _remember(self, msg_id: str, tracked: Tracked) -> None:
         self._by_msg_id[msg_id] = tracked
@@ -138,7 +156,7 @@ class Tracker:
 
     def _on_status(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         state = message.content.get("execution_state")
-        if state not in _KERNEL_STATES:
+        if not isinstance(state, str) or state not in _KERNEL_STATES:
             return []
         values: dict[str, Any] = {"last_activity": message.received_at}
         # Threads and the control channel report busy and idle too; the shell's is the kernel's.
@@ -212,7 +230,8 @@ class Tracker:
 
         Of another client's execution only iopub is seen: idle ends it, an error message tells how.
         """
-        if tracked.finished or not tracked.idle_seen or (tracked.is_ours and not tracked.reply):
+        reply_due = tracked.is_ours and tracked.reply is None
+        if tracked.finished or not tracked.idle_seen or reply_due:
             return []
         reply = tracked.reply or {}
         error = reply if reply.get("status") == "error" else tracked.error
@@ -231,6 +250,17 @@ class Tracker:
         if extras:
             values["reply"] = extras
         return self._end(tracked, "error" if error else "ok", None, at, values)
+
+    def _conclude(self, tracked: Tracked, at: datetime) -> list[Operation]:
+        """End an execution with what is known of it.
+
+        ipykernel sends no reply when its own machinery fails or is interrupted.
+        """
+        tracked.idle_seen = True
+        if tracked.reply is None and tracked.error is None:
+            return self._end(tracked, "interrupted", "the kernel ended it without a reply", at)
+        tracked.reply = tracked.reply or {}
+        return self._finish_if_over(tracked, at)
 
     def _end(
         self,
@@ -258,9 +288,9 @@ class Tracker:
 
     def _on_stream(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         text = message.content.get("text")
-        if not isinstance(text, str) or not text:
-            return []
-        name = str(message.content.get("name", "stdout"))
+        if not isinstance(text, str):
+            return self._append(message, tracked, _unknown(message), None, message.size_bytes)
+        name = encode_text(str(message.content.get("name", "stdout")))
         operations: list[Operation] = []
         for start in range(0, len(text), _STREAM_PIECE):
             piece = text[start : start + _STREAM_PIECE]
@@ -270,6 +300,8 @@ class Tracker:
 
     def _on_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
+        if not isinstance(content.get("data"), dict):
+            return self._append(message, tracked, _unknown(message), None, message.size_bytes)
         output: dict[str, Any] = {
             "output_type": message.type,
             "data": _object(content.get("data")),
@@ -277,14 +309,7 @@ class Tracker:
         }
         if message.type == "execute_result":
             output["execution_count"] = _integer(content.get("execution_count"))
-        display_id = _object(content.get("transient")).get("display_id")
-        return self._append(
-            message,
-            tracked,
-            output,
-            str(display_id) if display_id is not None else None,
-            message.size_bytes,
-        )
+        return self._append(message, tracked, output, _display_id(content), message.size_bytes)
 
     _on_execute_result = _on_display_data
 
@@ -333,11 +358,11 @@ class Tracker:
 
     def _on_update_display_data(self, message: Message, _: Tracked | None) -> list[Operation]:
         content = message.content
-        display_id = _object(content.get("transient")).get("display_id")
+        display_id = _display_id(content)
         if display_id is None:
             return []
         data, metadata = _object(content.get("data")), _object(content.get("metadata"))
-        return [UpdateDisplay(str(display_id), data, metadata, message.received_at)]
+        return [UpdateDisplay(display_id, data, metadata, message.received_at)]
 
     # stdin and comms
 
@@ -345,10 +370,13 @@ class Tracker:
         if tracked is None:
             return []
         return [
+            # Code asks one question at a time: the one before is void, for example because its
+            # interrupt was caught.
+            CancelInputs(tracked.id),
             NewInput(
                 uuid.uuid4(),
                 tracked.id,
-                str(message.header["msg_id"]),
+                encode_text(str(message.header["msg_id"])),
                 str(message.content.get("prompt", "")),
                 bool(message.content.get("password")),
                 message.received_at,
@@ -362,7 +390,7 @@ class Tracker:
         return [
             CommEvent(
                 message.type,
-                str(comm_id),
+                encode_text(str(comm_id)),
                 self.incarnation,
                 tracked.id if tracked else None,
                 message.content,
@@ -398,7 +426,19 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return a whole number that a `bigint` column takes, else None."""
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def _display_id(content: dict[str, Any]) -> str | None:
+    display_id = _object(content.get("transient")).get("display_id")
+    return None if display_id is None else encode_text(str(display_id))
+
+
+def _unknown(message: Message) -> dict[str, Any]:
+    """Return an output that keeps a message which is not what the messaging spec has."""
+    extra = {"channel": message.channel, "msg_type": message.type, "content": message.content}
+    return {"output_type": "unknown", "extra": extra}
 
 
 def _utf8_length(text: str) -> int:
