@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import update
+from starlette.requests import ClientDisconnect
 
 from app.auth.access import allow
 from app.auth.identity import Identity
@@ -23,6 +24,7 @@ from app.executions.queries import (
 )
 from app.executions.schemas import execution_model
 from app.executions.submit import run_code
+from app.kernels.running import RunningKernel
 from app.recorder.waiters import Waiters
 from app.web import json_body, text_field
 from models import InputRequest
@@ -115,16 +117,20 @@ async def get_execution(
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
-    return await _read_until(request.app.state.waiters, execution_id, deadline, read)
+    return await _read_until(request, execution_id, deadline, read)
 
 
 async def _read_until(
-    waiters: Waiters,
+    request: Request,
     execution_id: uuid.UUID,
     deadline: float,
     read: Callable[[], Awaitable[tuple[bool, dict[str, Any]]]],
 ) -> dict[str, Any]:
-    """Call `read` whenever the execution may have changed, until it says that it is enough."""
+    """Call `read` whenever the execution may have changed, until it says that it is enough.
+
+    Ends with ClientDisconnect when nobody waits any more.
+    """
+    waiters: Waiters = request.app.state.waiters
     loop = asyncio.get_running_loop()
     with waiters.watch(execution_id) as changed:
         while True:
@@ -139,7 +145,8 @@ async def _read_until(
                 async with asyncio.timeout(seconds):
                     await changed.wait()
             except TimeoutError:
-                continue
+                if await request.is_disconnected():
+                    raise ClientDisconnect from None
 
 
 @router.get("/api/executions/{execution_id}/outputs")
@@ -170,14 +177,14 @@ async def follow_outputs(
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
-    return await _read_until(request.app.state.waiters, execution_id, deadline, read)
+    return await _read_until(request, execution_id, deadline, read)
 
 
 def _cursor_seq(cursor: str) -> int:
     seq = cursor.partition(".")[0]
     if not cursor:
         return 0
-    if not seq.isdigit() or len(seq) > 9:
+    if not (seq.isascii() and seq.isdigit()) or len(seq) > 9:
         raise BadRequestError("cursor is not one that this server gave")
     return int(seq)
 
@@ -197,10 +204,11 @@ async def stop_execution(
         kernel = request.app.state.kernels.get(found.kernel_id)
     except NotFoundError as error:
         raise ConflictError("The execution's kernel is not here any more") from error
-    if kernel.queue.cancel(execution_id, f"cancelled by {identity.name}"):
-        await kernel.recorder.drain()
-    else:
-        await kernel.interrupt()
+    reason = f"cancelled by {identity.name}"
+    if not await kernel.stop_execution(execution_id, found.msg_id, reason):
+        async with request.app.state.database.read() as tx:
+            found = (await read_execution(tx, execution_id)).execution
+        raise ConflictError(f"The execution has finished: {found.status}")
 
 
 @router.post("/api/executions/{execution_id}/input", status_code=201)
@@ -225,6 +233,9 @@ async def answer_input(
             raise ConflictError("The execution does not wait for input")
         if wanted not in (None, str(row.id)):
             raise ConflictError("This question was answered; the execution asks another one")
+        kernel: RunningKernel = request.app.state.kernels.get(found.kernel_id)
+        if not kernel.asks(row.msg_id):
+            raise ConflictError("The kernel no longer waits for this input")
         await tx.execute(
             update(InputRequest)
             .where(InputRequest.id == row.id)
@@ -236,7 +247,6 @@ async def answer_input(
             )
             .execution_options(synchronize_session=False)
         )
-    kernel = request.app.state.kernels.get(found.kernel_id)
     await kernel.answer(row.msg_id, value)
     request.app.state.waiters.wake([execution_id])
     return {"id": str(row.id), "execution_id": str(execution_id)}

@@ -6,6 +6,8 @@ kernel drops iopub messages for a subscriber that is slow, so this one must not 
 
 import asyncio
 import contextlib
+import json
+import logging
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,10 +15,13 @@ from typing import Any, cast
 
 import zmq
 import zmq.asyncio
+from jupyter_client.jsonutil import json_default
 from jupyter_client.manager import AsyncKernelManager
 from zmq.utils.monitor import recv_monitor_message
 
 from app.recorder.messages import Message, Unreadable, parse
+
+log = logging.getLogger(__name__)
 
 OnMessage = Callable[[Message | Unreadable], None]
 
@@ -29,6 +34,7 @@ class Channels:
         # whoever sent the request.
         identity = uuid.uuid4().hex.encode()
         self._session = manager.session
+        self._session.pack = _pack
         self._on_message = on_message
         stdin, self._stdin_monitor = _connect_stdin(manager, identity)
         self._sockets: dict[str, zmq.asyncio.Socket] = {
@@ -37,7 +43,8 @@ class Channels:
             "iopub": cast("zmq.asyncio.Socket", manager.connect_iopub()),
         }
         self._last_received = asyncio.get_running_loop().time()
-        self._replies: dict[str, asyncio.Future[Message]] = {}
+        self._replies: dict[str, asyncio.Future[Message | None]] = {}
+        self._echoes: dict[str, asyncio.Event] = {}
         self.heard = asyncio.Event()
         self._tasks = [
             asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
@@ -51,23 +58,36 @@ class Channels:
         """
         if self._stdin_monitor is not None:
             await recv_monitor_message(self._stdin_monitor)
+            self._end_monitor()
+
+    def _end_monitor(self) -> None:
+        if self._stdin_monitor is not None:
             self._sockets["stdin"].disable_monitor()
             self._stdin_monitor = None
 
     async def _read(self, channel: str, socket: zmq.asyncio.Socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             frames = await socket.recv_multipart()
-            message = parse(self._session, channel, frames)
-            self._last_received = loop.time()
-            if channel == "iopub":
-                self.heard.set()
-            if isinstance(message, Message) and channel == "shell":
+            try:
+                self._receive(channel, parse(self._session, channel, frames))
+            except Exception:
+                # Nothing that a kernel sends may end the reading of what it sends later.
+                log.exception("%s: a message could not be taken", channel)
+
+    def _receive(self, channel: str, message: Message | Unreadable) -> None:
+        self._last_received = asyncio.get_running_loop().time()
+        if channel == "iopub":
+            self.heard.set()
+        if isinstance(message, Message):
+            if channel == "shell":
                 future = self._replies.pop(message.parent_id or "", None)
                 if future is not None and not future.done():
                     future.set_result(message)
-                    continue
-            self._on_message(message)
+                    return
+            elif (echo := self._echoes.get(message.parent_id or "")) is not None:
+                if message.content.get("execution_state") == "idle":
+                    echo.set()
+        self._on_message(message)
 
     async def send(
         self,
@@ -91,8 +111,29 @@ class Channels:
         self, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
     ) -> Message | None:
         """Send a shell request and return its reply, or None when none came in time."""
+        return await self._request(uuid.uuid4().hex, msg_type, content, timeout_seconds)
+
+    async def settled(self, *, timeout_seconds: float) -> bool:
+        """Tell whether the kernel has answered a new request, on shell and on iopub, in time.
+
+        Both channels keep their order, so what has not come of earlier requests never comes.
+        """
         msg_id = uuid.uuid4().hex
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        echo = self._echoes[msg_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                reply = await self._request(msg_id, "kernel_info_request", {}, timeout_seconds)
+                await echo.wait()
+        except TimeoutError:
+            return False
+        finally:
+            del self._echoes[msg_id]
+        return reply is not None
+
+    async def _request(
+        self, msg_id: str, msg_type: str, content: dict[str, Any], timeout_seconds: float
+    ) -> Message | None:
+        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         self._replies[msg_id] = future
         try:
             await self.send("shell", msg_type, content, msg_id=msg_id)
@@ -119,12 +160,18 @@ class Channels:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._stdin_monitor is not None:
-            self._sockets["stdin"].disable_monitor()
-            self._stdin_monitor = None
+        for future in self._replies.values():
+            if not future.done():
+                future.set_result(None)
+        self._end_monitor()
         for socket in self._sockets.values():
             with contextlib.suppress(zmq.ZMQError):
                 socket.close(linger=0)
+
+
+def _pack(content: Any) -> bytes:
+    """Return JSON as ASCII: lone surrogates in code have an escape there, but no UTF-8."""
+    return json.dumps(content, default=json_default).encode("ascii")
 
 
 def _connect_stdin(

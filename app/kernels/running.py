@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +22,16 @@ from app.recorder.messages import Message, Unreadable
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import KernelEvent
 from app.settings import Settings
+from models.codec import encode_text
 
 log = logging.getLogger(__name__)
 
 # A kernel alive for this long has recovered: earlier deaths no longer count.
 _STABLE_SECONDS = 10.0
+# How long a kernel that answers may take to connect its stdin socket.
+_STDIN_SECONDS = 5.0
+# How long after `busy` the code of a silent request runs for certain.
+_SILENT_SECONDS = 0.05
 
 
 class RunningKernel:
@@ -48,7 +54,10 @@ class RunningKernel:
         self._ready = asyncio.Event()
         self._turning = asyncio.Lock()
         self._input_parents: dict[str, dict[str, Any]] = {}
+        self._running: set[str] = set()  # ids of the requests whose code runs
+        self._unwanted: set[str] = set()  # of those to be interrupted as soon as their code runs
         self._watcher: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._deaths = 0
         self._became_ready_at = 0.0
 
@@ -90,20 +99,31 @@ class RunningKernel:
         """Connect and wait for the first answer; False when the process died or never answered."""
         if self._ready.is_set():
             return True
+        if self._channels is not None:
+            await self._channels.close()
         channels = self._channels = Channels(self.process.manager, self._on_message)
         limit = asyncio.get_running_loop().time() + self._settings.kernel_start_timeout_seconds
         info: Message | None = None
-        while info is None or not channels.heard.is_set():
-            if not await self.process.is_alive():
-                return False
-            if asyncio.get_running_loop().time() > limit:
-                seconds = self._settings.kernel_start_timeout_seconds
-                self.reason = f"the kernel did not answer within {seconds:g} seconds"
-                return False
-            # iopub subscriptions take effect in their own time: ask until iopub is heard too.
-            answer = await channels.request("kernel_info_request", {}, timeout_seconds=0.5)
-            info = answer or info
-        await channels.wait_stdin()
+        stdin = asyncio.create_task(channels.wait_stdin())
+        stdin_limit = limit
+        try:
+            while info is None or not channels.heard.is_set() or not stdin.done():
+                if info is not None and asyncio.get_running_loop().time() > stdin_limit:
+                    break  # a kernel that never asks may have no such socket
+                if not await self.process.is_alive():
+                    return False
+                if asyncio.get_running_loop().time() > limit:
+                    seconds = self._settings.kernel_start_timeout_seconds
+                    self.reason = f"the kernel did not answer within {seconds:g} seconds"
+                    return False
+                # iopub subscriptions take effect in their own time: ask until iopub is heard too.
+                answer = await channels.request("kernel_info_request", {}, timeout_seconds=0.5)
+                if info is None and answer is not None:
+                    info = answer
+                    stdin_limit = asyncio.get_running_loop().time() + _STDIN_SECONDS
+                await asyncio.wait({stdin}, timeout=0.5)
+        finally:
+            stdin.cancel()
         self.state, self.reason = "idle", None
         self._became_ready_at = asyncio.get_running_loop().time()
         self._event(
@@ -130,11 +150,11 @@ class RunningKernel:
         self._deaths = 1 if lived > _STABLE_SECONDS else self._deaths + 1
         await self._disconnect()
         if not was_ready or self._deaths > self._settings.kernel_restart_limit:
-            await self._give_up(why)
+            self._give_up(why)
             return False
         self.incarnation += 1
-        self._event(
-            ended=why,
+        self._end_all(
+            why,
             execution_state="autorestarting",
             reason=f"{why}; it was restarted",
             incarnation=self.incarnation,
@@ -144,25 +164,39 @@ class RunningKernel:
             await self.process.restart(now=True)
         except Exception as error:
             log.exception("kernel %s: restarting", self.id)
-            await self._give_up(f"{why}; restarting it failed: {error}")
+            self._give_up(f"{why}; restarting it failed: {error}")
             return False
         return True
 
-    async def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str) -> None:
         self.state, self.reason = "dead", why
-        self._event(ended=why, execution_state="dead", reason=why)
+        self._end_all(why, execution_state="dead", reason=why)
         log.warning("kernel %s: %s", self.id, why)
         self._ready.set()  # whoever waits is told by `require_alive`
 
     async def _disconnect(self) -> None:
-        """Let what the ended process had sent be read, then close the sockets."""
+        """Let what the ended process had sent be read, then close the sockets.
+
+        Executions asked for meanwhile wait in the queue.
+        """
         self._ready.clear()
         self.queue.disconnect()
-        self._input_parents.clear()
         channels, self._channels = self._channels, None
         if channels is not None:
             await channels.settle()
             await channels.close()
+        self._input_parents.clear()
+        self._running.clear()
+        self._unwanted.clear()
+
+    def _end_all(self, why: str, **values: Any) -> None:
+        """Interrupt every execution asked for so far, in the queue and on record at once.
+
+        One that is asked for between the two would be sent though it is recorded as interrupted,
+        or be forgotten without a word.
+        """
+        self.queue.drop()
+        self._event(ended=why, **values)
 
     def _event(self, *, ended: str | None = None, **values: Any) -> None:
         self.recorder.put(KernelEvent(values, datetime.now(UTC), ended))
@@ -173,13 +207,29 @@ class RunningKernel:
         """Queue committed executions; on a kernel that has died meanwhile they are interrupted."""
         self.queue.submit(executions)
         if self.state == "dead":
-            self.queue.disconnect()
-            self._event(ended=self.reason)
+            self._end_all(self.reason or "the kernel is dead")
 
     async def interrupt(self) -> None:
         """Interrupt what runs."""
         await self.wait_ready()
         await self.process.interrupt()
+
+    async def stop_execution(self, execution_id: uuid.UUID, msg_id: str, reason: str) -> bool:
+        """Cancel an execution that waits, interrupt one that runs; False when it has ended.
+
+        Nothing else is interrupted. One that is with the kernel, behind another client's, is
+        interrupted as soon as it begins.
+        """
+        if self.queue.cancel(execution_id, reason):
+            await self.recorder.drain()
+        elif msg_id in self._running:
+            await self.process.interrupt()
+        elif self.queue.was_sent(msg_id):
+            self._unwanted.add(msg_id)
+        else:
+            await self.recorder.drain()
+            return False
+        return True
 
     async def restart(self) -> None:
         """Restart on request; returns when the new incarnation answers.
@@ -190,10 +240,16 @@ class RunningKernel:
             await self._stop_watching()
             was_dead = self.state == "dead"
             self.state, self.reason = "restarting", None
+            self._ready.clear()
             # Ended first: shutting down interrupts what runs, which must not look like its error.
-            self.queue.disconnect()
-            self._event(ended="the kernel was restarted", execution_state="restarting", reason=None)
-            await self.process.restart(now=was_dead)
+            self._end_all("the kernel was restarted", execution_state="restarting", reason=None)
+            try:
+                await self.process.restart(now=was_dead)
+            except Exception as error:
+                log.exception("kernel %s: restarting", self.id)
+                await self._disconnect()
+                self._give_up(f"restarting it failed: {error}")
+                self.require_alive()
             await self._disconnect()
             self.incarnation += 1
             self._deaths = 0
@@ -201,20 +257,28 @@ class RunningKernel:
             self._watcher = asyncio.create_task(self._live(), name=f"watcher {self.id}")
         await self.wait_ready()
 
-    async def stop(self, reason: str) -> None:
-        """End the kernel: process, sockets, and every unfinished execution, with the reason."""
+    async def stop(self, reason: str, *, patience_seconds: float | None = None) -> None:
+        """End the kernel: process, sockets, and every unfinished execution, with the reason.
+
+        With `patience_seconds` it does not wait for ever for a database that is away.
+        """
         async with self._turning:
             await self._stop_watching()
-            self.queue.disconnect()
-            self._event(ended=reason, execution_state="terminating")
+            self._end_all(reason, execution_state="terminating")
             await self.process.stop()
             await self._disconnect()
             self.state, self.reason = "dead", reason
-            self._event(execution_state="dead", reason=reason, ended_at=datetime.now(UTC))
+            self._end_all(
+                reason, execution_state="dead", reason=reason, ended_at=datetime.now(UTC)
+            )
             self._ready.set()
         self.stopped = True
         await self.queue.close()
-        await self.recorder.close()
+        await self.recorder.close(patience_seconds)
+
+    def asks(self, msg_id: str) -> bool:
+        """Tell whether the answer to this input request can be sent."""
+        return msg_id in self._input_parents and self._channels is not None
 
     async def answer(self, msg_id: str, value: str) -> None:
         """Send the answer to the input request with this message id."""
@@ -233,16 +297,53 @@ class RunningKernel:
     # receiving
 
     def _on_message(self, message: Message | Unreadable) -> None:
-        if isinstance(message, Message):
-            match message.type:
-                case "status":
-                    if (state := message.content.get("execution_state")) in ("busy", "idle"):
-                        self.state = state
-                case "input_request":
-                    self._input_parents[str(message.header["msg_id"])] = message.header
         self.recorder.put(message)
-        if isinstance(message, Message) and message.type == "execute_reply":
-            self.queue.on_reply(message)
+        if not isinstance(message, Message):
+            return
+        match message.type:
+            case "status":
+                self._on_status(message)
+            case "execute_input":
+                self._begun(message.parent_id or "")
+            case "input_request":
+                msg_id = encode_text(str(message.header["msg_id"]))
+                self._input_parents[msg_id] = message.header
+            case "execute_reply":
+                self._running.discard(message.parent_id or "")
+                self._unwanted.discard(message.parent_id or "")
+                self.queue.on_reply(message)
+
+    def _on_status(self, message: Message) -> None:
+        state, parent_id = message.content.get("execution_state"), message.parent_id or ""
+        if state in ("busy", "idle"):
+            self.state = state
+        if state == "idle":
+            self._running.discard(parent_id)
+            self.queue.on_idle(parent_id)
+        elif state == "busy" and self.queue.is_silent(parent_id):
+            self._begun(parent_id)
+
+    def _begun(self, msg_id: str) -> None:
+        """Note that a request's code runs: from now on an interrupt reaches it, and it alone.
+
+        `busy` alone comes a moment too early: ipykernel ignores interrupts until it has announced
+        the code, which it does for all but silent requests.
+        """
+        self._running.add(msg_id)
+        if msg_id in self._unwanted:
+            self._unwanted.discard(msg_id)
+            delay = _SILENT_SECONDS if self.queue.is_silent(msg_id) else 0.0
+            self._background(self._interrupt_running(msg_id, delay))
+
+    async def _interrupt_running(self, msg_id: str, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
+        if msg_id in self._running:
+            await self.process.interrupt()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def process_started_at(pid: int | None) -> datetime | None:

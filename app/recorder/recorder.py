@@ -9,6 +9,9 @@ import asyncio
 import logging
 import uuid
 from collections import deque
+from dataclasses import replace
+
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
 from app.recorder.messages import Message, Unreadable
@@ -16,6 +19,7 @@ from app.recorder.operations import (
     AppendOutput,
     ClearOutputs,
     ExecutionChange,
+    KernelChange,
     NewInput,
     Operation,
 )
@@ -30,6 +34,22 @@ log = logging.getLogger(__name__)
 _BATCH_ITEMS = 2_000
 _BATCH_BYTES = 8 * 1024 * 1024
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# How often a message that is written alone may run into the database's statement timeout.
+_TIMEOUTS = 5
+# What a row keeps when the rest of a change is refused: values that the server made itself.
+_ESSENTIAL = {
+    "status",
+    "reason",
+    "started_at",
+    "finished_at",
+    "execution_count",
+    "execution_state",
+    "incarnation",
+    "last_activity",
+    "ended_at",
+    "pid",
+    "pid_started_at",
+}
 
 
 class Recorder:
@@ -44,8 +64,9 @@ class Recorder:
         self._waiters = waiters
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._taken = 0
+        self._recorded = 0
+        self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._number = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -56,18 +77,33 @@ class Recorder:
     def put(self, item: Item) -> None:
         """Take the next item; returns at once."""
         self._items.append(item)
-        self._drained.clear()
+        self._taken += 1
         self._arrived.set()
 
     async def drain(self) -> None:
-        """Wait until everything taken so far is committed."""
-        await self._drained.wait()
+        """Wait until everything taken so far is committed; what comes later is not waited for."""
+        if self._recorded < self._taken:
+            drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drains.append((self._taken, drained))
+            await drained
 
-    async def close(self) -> None:
-        """Write what was taken, then end."""
+    async def close(self, patience_seconds: float | None = None) -> None:
+        """Write what was taken, then end.
+
+        With `patience_seconds` it gives up when nothing could be written for so long: a server
+        that is told to end must, even if the database is away.
+        """
         if self._task is None:
             return
-        await self.drain()
+        drained = asyncio.create_task(self.drain())
+        while not drained.done():
+            before = self._recorded
+            await asyncio.wait({drained}, timeout=patience_seconds)
+            if not drained.done() and self._recorded == before:
+                lost = self._taken - self._recorded
+                log.error("kernel %s: %d messages not recorded", self.tracker.kernel_id, lost)
+                drained.cancel()
+                break
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -76,8 +112,17 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._items:
-                await self._record(self._take())
-            self._drained.set()
+                planned = self._take()
+                try:
+                    await self._record(planned)
+                except Exception:
+                    # Whatever it is, what comes after it must still be recorded.
+                    log.exception("kernel %s: a batch is lost", self.tracker.kernel_id)
+                self._recorded += len(planned)
+                while self._drains and self._drains[0][0] <= self._recorded:
+                    drained = self._drains.popleft()[1]
+                    if not drained.done():
+                        drained.set_result(None)
 
     def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
@@ -93,10 +138,11 @@ class Recorder:
         try:
             return self.tracker.plan(item)
         except Exception:
-            log.exception("kernel %s: cannot make sense of %r", self.tracker.kernel_id, item)
+            kind = item.type if isinstance(item, Message) else type(item).__name__
+            log.exception("kernel %s: cannot make sense of %s", self.tracker.kernel_id, kind)
             if not isinstance(item, Message):
-                raise
-            kept = Unreadable(item.channel, f"unexpected {item.type}", [], item.received_at)
+                return []
+            kept = Unreadable(item.channel, f"unexpected {kind}", [], item.received_at)
             return self.tracker.plan(kept)
 
     async def _record(self, planned: list[list[Operation]]) -> None:
@@ -111,8 +157,11 @@ class Recorder:
                 await self._store_alone(item)
         self._waiters.wake(_touched(operations))
 
-    async def _store(self, operations: list[Operation]) -> None:
-        """Commit a batch, however long the database is away; raises what will not go away."""
+    async def _store(self, operations: list[Operation], *, timeouts: int = 0) -> None:
+        """Commit a batch, however long the database is away; raises what will not go away.
+
+        A statement that took too long is tried again `timeouts` times.
+        """
         self._number += 1
         attempt = 0
         while True:
@@ -123,7 +172,11 @@ class Recorder:
                     await self._writer.write(tx, self._number, operations)
                 return
             except Exception as error:
-                if not is_transient(error):
+                if _took_too_long(error):
+                    timeouts -= 1
+                    if timeouts < 0:
+                        raise
+                elif not _may_pass(error):
                     raise
                 if attempt == 0:
                     kernel_id = self.tracker.kernel_id
@@ -136,30 +189,65 @@ class Recorder:
         if not operations:
             return
         try:
-            await self._store(operations)
+            await self._store(operations, timeouts=_TIMEOUTS)
         except Exception as error:
             log.exception("kernel %s: a message was refused", self.tracker.kernel_id)
-            notes: list[Operation] = [
-                _note(operation, error)
-                for operation in operations
-                if isinstance(operation, AppendOutput)
-            ]
-            if notes:
-                await self._store(notes)
+            for operation in operations:
+                await self._store_reduced(operation, error)
+
+    async def _store_reduced(self, operation: Operation, error: Exception) -> None:
+        """Commit what can be kept of an operation that may be the one refused.
+
+        How an execution ended must reach its row, or it would seem to run for ever.
+        """
+        for reduced in (operation, *_reductions(operation, error)):
+            try:
+                await self._store([reduced], timeouts=_TIMEOUTS)
+            except Exception as again:  # noqa: BLE001 (the next one keeps less)
+                log.warning("kernel %s: refused too: %s", self.tracker.kernel_id, again)
+            else:
+                return
+
+
+def _took_too_long(error: Exception) -> bool:
+    return _sqlstate(error) == "57014"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether waiting helps: the database or a connection is away, or a lock is held."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    return is_transient(error) or _sqlstate(error) in ("55P03", "25P03", "25P04")
+
+
+def _sqlstate(error: Exception) -> str | None:
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlstate", None) or getattr(
+        getattr(cause, "__cause__", None), "sqlstate", None
+    )
+
+
+def _reductions(operation: Operation, error: Exception) -> list[Operation]:
+    """Return what to store instead of a refused operation, the fullest first."""
+    match operation:
+        case AppendOutput():
+            note = _note(operation, error)
+            return [note, replace(note, execution_id=None, seq=0)]
+        case ExecutionChange(execution_id, values):
+            kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
+            return [ExecutionChange(execution_id, kept)] if kept else []
+        case KernelChange(values):
+            kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
+            return [KernelChange(kept)] if kept else []
+        case _:
+            return []
 
 
 def _note(refused: AppendOutput, error: Exception) -> AppendOutput:
     reason = f"{type(error).__name__}: {error}"[:2_000]
     extra = {"reason": reason, "refused": repr(refused)[:100_000]}
-    return AppendOutput(
-        refused.execution_id,
-        refused.seq,
-        None,
-        {"output_type": "unknown", "extra": extra},
-        None,
-        refused.size_bytes,
-        refused.created_at,
-    )
+    output = {"output_type": "unknown", "extra": extra}
+    return replace(refused, target=None, output=output, display_id=None)
 
 
 def _touched(operations: list[Operation]) -> set[uuid.UUID]:

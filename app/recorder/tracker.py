@@ -337,6 +337,8 @@ class Tracker:
         at = message.received_at
         if tracked is None:
             return [AppendOutput(None, 0, None, output, display_id, size_bytes, at)]
+        # A notebook has no place for what is no output of nbformat.
+        target = None if output["output_type"] == "unknown" else tracked.target
         operations: list[Operation] = []
         if tracked.clear_pending:
             tracked.clear_pending = False
@@ -344,7 +346,7 @@ class Tracker:
         seq = tracked.next_seq
         tracked.next_seq += 1
         operations.append(
-            AppendOutput(tracked.id, seq, tracked.target, output, display_id, size_bytes, at)
+            AppendOutput(tracked.id, seq, target, output, display_id, size_bytes, at)
         )
         return operations
 
@@ -356,8 +358,12 @@ class Tracker:
             return []
         return [ClearOutputs(tracked.id, tracked.target, message.received_at)]
 
-    def _on_update_display_data(self, message: Message, _: Tracked | None) -> list[Operation]:
+    def _on_update_display_data(
+        self, message: Message, tracked: Tracked | None
+    ) -> list[Operation]:
         content = message.content
+        if not isinstance(content.get("data"), dict):
+            return self._append(message, tracked, _unknown(message), None, message.size_bytes)
         display_id = _display_id(content)
         if display_id is None:
             return []
@@ -426,8 +432,8 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _integer(value: Any) -> int | None:
-    """Return a whole number that a `bigint` column takes, else None."""
-    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+    """Return a count that nbformat and a `bigint` column take, else None."""
+    return value if type(value) is int and 0 <= value < 2**63 else None
 
 
 def _display_id(content: dict[str, Any]) -> str | None:

@@ -257,8 +257,7 @@ class BatchWriter:
             await tx.execute(insert(Output), rows.outputs)
 
     async def _write_inputs(self, tx: Transaction, rows: _Rows) -> None:
-        if rows.inputs:
-            await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
+        # Earlier batches' questions first: this batch's own are cancelled where it collects them.
         for execution_id in rows.cancel_inputs:
             statement = update(InputRequest).where(
                 InputRequest.kernel_id == self._kernel_id, InputRequest.status == "pending"
@@ -268,6 +267,8 @@ class BatchWriter:
             await tx.execute(
                 statement.values(status="cancelled").execution_options(synchronize_session=False)
             )
+        if rows.inputs:
+            await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:
