@@ -1,5 +1,6 @@
 """The application: its parts, put together for as long as it runs, and how errors are answered."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,6 +67,11 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
+        # What has been imported and made so far stays: a full collection that walks it takes as
+        # long as a hundred messages.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 50)
         try:
             yield
         finally:

@@ -25,7 +25,7 @@ def sources(folder: str, pattern: str) -> list[str]:
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
-    """Run a command far from the checkout; its output, which is shown when it fails."""
+    """Run a command and return its output, which is shown when it fails."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -117,7 +117,14 @@ def test_the_wheel_migrates_a_database(unpacked: Path, tmp_path: Path, empty_dat
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
             )
         }
-        assert {"kernels", "executions", "outputs", "documents", "cells", "input_requests"} <= tables
+        assert {
+            "kernels",
+            "executions",
+            "outputs",
+            "documents",
+            "cells",
+            "input_requests",
+        } <= tables
         history = connection.execute("SELECT count(*) FROM execution_history").fetchone()
         assert history == (0,)
         triggers = connection.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")

@@ -250,7 +250,7 @@ class DocumentStore:
 
     async def _document_at(self, path: str) -> Document | None:
         async with self._database.read() as session:
-            found = await session.execute(queries.documents_by_path(path))
+            found = await session.execute(queries.documents_by_path(), {"path": path})
             return found.scalar_one_or_none()
 
     async def _document(self, document_id: uuid.UUID) -> Document:
@@ -304,7 +304,7 @@ class DocumentStore:
     ) -> NotebookMemory:
         """Return the document in memory at its stored version; needs the slot's lock."""
         query = queries.locked_version if lock else queries.current_version
-        found = (await tx.execute(query(document_id))).one_or_none()
+        found = (await tx.execute(query(), {"document_id": document_id})).one_or_none()
         if found is None:
             slot.memory = None
             raise NotFoundError(f"No such document: {document_id}")

@@ -84,9 +84,9 @@ class Channels:
                 if future is not None and not future.done():
                     future.set_result(message)
                     return
-            elif (echo := self._echoes.get(message.parent_id or "")) is not None:
-                if message.content.get("execution_state") == "idle":
-                    echo.set()
+            echo = self._echoes.get(message.parent_id or "")
+            if echo is not None and message.content.get("execution_state") == "idle":
+                echo.set()
         self._on_message(message)
 
     async def send(

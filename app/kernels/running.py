@@ -268,9 +268,7 @@ class RunningKernel:
             await self.process.stop()
             await self._disconnect()
             self.state, self.reason = "dead", reason
-            self._end_all(
-                reason, execution_state="dead", reason=reason, ended_at=datetime.now(UTC)
-            )
+            self._end_all(reason, execution_state="dead", reason=reason, ended_at=datetime.now(UTC))
             self._ready.set()
         self.stopped = True
         await self.queue.close()
@@ -308,7 +306,7 @@ class RunningKernel:
             case "input_request":
                 msg_id = encode_text(str(message.header["msg_id"]))
                 self._input_parents[msg_id] = message.header
-            case "execute_reply":
+            case "execute_reply" if message.channel == "shell":
                 self._running.discard(message.parent_id or "")
                 self._unwanted.discard(message.parent_id or "")
                 self.queue.on_reply(message)

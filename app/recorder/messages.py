@@ -4,6 +4,7 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
 
 import json
+import re
 from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +43,11 @@ class Unreadable:
     received_at: datetime
 
 
+# Deeper JSON would run into the recursion limits of Python and of the front ends that show it.
+_MAX_DEPTH = 200
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
 def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unreadable:
     """Parse the frames of one message of `session`'s kernel.
 
@@ -53,6 +59,8 @@ def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unre
         _, parts = session.feed_identities(frames)
         envelope = session.deserialize(parts, content=False)
         raw = bytes(envelope["content"])
+        if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(raw) > _MAX_DEPTH:
+            raise ValueError(f"JSON is nested deeper than {_MAX_DEPTH}")
         content = json.loads(raw.decode("utf-8", "surrogateescape"))
         if not isinstance(content, dict):
             raise TypeError("content is not an object")
@@ -76,6 +84,19 @@ def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unre
         size_bytes=len(raw) + sum(map(len, buffers)),
         received_at=received_at,
     )
+
+
+def _depth(raw: bytes) -> int:
+    """Return how deep the objects and arrays of JSON text are nested."""
+    depth = deepest = 0
+    for found in _BRACKETS.finditer(raw):
+        match found[0]:
+            case b"[" | b"{":
+                depth += 1
+                deepest = max(deepest, depth)
+            case b"]" | b"}":
+                depth -= 1
+    return deepest
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """One kernel's recorder: takes items in order, writes them in batches, never loses one.
 
-It writes at once when idle and collects while a write is in flight, so that a slow database makes
-larger batches and not a longer way. When the database is away it waits and goes on: nothing that
+It collects for a moment, or until an execution ends or asks something, and while a write is in
+flight, so that short cells are one transaction and a slow database makes larger batches and not a
+longer way. When the database is away it waits and goes on: nothing that
 was received is dropped, and `recorded_batch` keeps an unclear commit from being repeated.
 """
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections import deque
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 # see progress and a retry is cheap.
 _BATCH_ITEMS = 2_000
 _BATCH_BYTES = 8 * 1024 * 1024
+# How long the first item of a batch waits for others, unless one comes that somebody waits for.
+# Most cells begin and end within it: one transaction then tells all of them.
+_COLLECT_SECONDS = 0.01
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # How often a message that is written alone may run into the database's statement timeout.
 _TIMEOUTS = 5
@@ -62,8 +67,9 @@ class Recorder:
         self._database = database
         self._writer = writer
         self._waiters = waiters
-        self._items: deque[Item] = deque()
+        self._planned: deque[tuple[int, list[Operation]]] = deque()
         self._arrived = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._taken = 0
         self._recorded = 0
         self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -76,15 +82,22 @@ class Recorder:
 
     def put(self, item: Item) -> None:
         """Take the next item; returns at once."""
-        self._items.append(item)
+        operations = self._plan(item)
+        if not operations:
+            return
+        size_bytes = item.size_bytes if isinstance(item, Message) else 0
+        self._planned.append((size_bytes, operations))
         self._taken += 1
         self._arrived.set()
+        if not isinstance(item, Message) or any(map(_is_awaited, operations)):
+            self._urgent.set()
 
     async def drain(self) -> None:
         """Wait until everything taken so far is committed; what comes later is not waited for."""
         if self._recorded < self._taken:
             drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._drains.append((self._taken, drained))
+            self._urgent.set()
             await drained
 
     async def close(self, patience_seconds: float | None = None) -> None:
@@ -111,7 +124,12 @@ class Recorder:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._items:
+            while self._planned:
+                if not self._urgent.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_COLLECT_SECONDS):
+                            await self._urgent.wait()
+                self._urgent.clear()
                 planned = self._take()
                 try:
                     await self._record(planned)
@@ -125,14 +143,16 @@ class Recorder:
                         drained.set_result(None)
 
     def _take(self) -> list[list[Operation]]:
-        """Plan the next items, up to a batch's size; one list of operations an item."""
-        planned: list[list[Operation]] = []
-        size = 0
-        while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
-            item = self._items.popleft()
-            size += item.size_bytes if isinstance(item, Message) else 0
-            planned.append(self._plan(item))
-        return planned
+        """Return the next operations, up to a batch's size; one list of operations an item."""
+        taken: list[list[Operation]] = []
+        total = 0
+        while self._planned and len(taken) < _BATCH_ITEMS and total < _BATCH_BYTES:
+            size_bytes, operations = self._planned.popleft()
+            total += size_bytes
+            taken.append(operations)
+        if self._planned:
+            self._urgent.set()
+        return taken
 
     def _plan(self, item: Item) -> list[Operation]:
         try:
@@ -241,6 +261,16 @@ def _reductions(operation: Operation, error: Exception) -> list[Operation]:
             return [KernelChange(kept)] if kept else []
         case _:
             return []
+
+
+def _is_awaited(operation: Operation) -> bool:
+    """Tell whether somebody may be waiting for this: an execution's end, or a question."""
+    match operation:
+        case ExecutionChange(_, values):
+            return "finished_at" in values
+        case NewInput():
+            return True
+    return False
 
 
 def _note(refused: AppendOutput, error: Exception) -> AppendOutput:

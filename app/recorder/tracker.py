@@ -54,6 +54,7 @@ class Tracked:
     next_seq: int = 1
     output_bytes: int = 0
     clear_pending: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,11 @@ class Tracker:
     incarnation: int = 1
     _by_msg_id: OrderedDict[str, Tracked] = field(default_factory=OrderedDict)
     _by_id: dict[uuid.UUID, str] = field(default_factory=dict)
+
+    def awaits(self, execution_id: uuid.UUID) -> bool:
+        """Tell whether the execution is queued or running here."""
+        tracked = self._tracked(execution_id)
+        return tracked is not None and not tracked.finished
 
     def plan(self, item: Item) -> list[Operation]:
         """Return what the item means for the tables."""
@@ -217,7 +223,7 @@ class Tracker:
     # shell
 
     def _on_execute_reply(self, message: Message, tracked: Tracked | None) -> list[Operation]:
-        if tracked is None:
+        if tracked is None or message.channel != "shell":
             return []
         tracked.reply = message.content
         if message.content.get("status") == "aborted":
@@ -229,12 +235,15 @@ class Tracker:
         """End an execution whose last word has been said.
 
         Of another client's execution only iopub is seen: idle ends it, an error message tells how.
+        Where there is a reply, it decides.
         """
         reply_due = tracked.is_ours and tracked.reply is None
         if tracked.finished or not tracked.idle_seen or reply_due:
             return []
         reply = tracked.reply or {}
-        error = reply if reply.get("status") == "error" else tracked.error
+        error = tracked.error if reply.get("status") != "ok" else None
+        if reply.get("status") == "error":
+            error = reply
         values: dict[str, Any] = {}
         if error:
             traceback = error.get("traceback")
@@ -276,10 +285,9 @@ class Tracker:
         change = {"status": status, "reason": reason, "finished_at": at, **(values or {})}
         if tracked.execution_count is not None:
             change["execution_count"] = tracked.execution_count
-        operations: list[Operation] = [
-            ExecutionChange(tracked.id, change),
-            CancelInputs(tracked.id),
-        ]
+        operations: list[Operation] = [ExecutionChange(tracked.id, change)]
+        if tracked.asked:
+            operations.append(CancelInputs(tracked.id))
         if tracked.target:
             operations.append(EndCell(tracked.id, tracked.target, tracked.execution_count))
         return operations
@@ -345,9 +353,7 @@ class Tracker:
             operations.append(ClearOutputs(tracked.id, tracked.target, at))
         seq = tracked.next_seq
         tracked.next_seq += 1
-        operations.append(
-            AppendOutput(tracked.id, seq, target, output, display_id, size_bytes, at)
-        )
+        operations.append(AppendOutput(tracked.id, seq, target, output, display_id, size_bytes, at))
         return operations
 
     def _on_clear_output(self, message: Message, tracked: Tracked | None) -> list[Operation]:
@@ -358,9 +364,7 @@ class Tracker:
             return []
         return [ClearOutputs(tracked.id, tracked.target, message.received_at)]
 
-    def _on_update_display_data(
-        self, message: Message, tracked: Tracked | None
-    ) -> list[Operation]:
+    def _on_update_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
         if not isinstance(content.get("data"), dict):
             return self._append(message, tracked, _unknown(message), None, message.size_bytes)
@@ -375,6 +379,7 @@ class Tracker:
     def _on_input_request(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         if tracked is None:
             return []
+        tracked.asked = True
         return [
             # Code asks one question at a time: the one before is void, for example because its
             # interrupt was caught.
@@ -386,7 +391,7 @@ class Tracker:
                 str(message.content.get("prompt", "")),
                 bool(message.content.get("password")),
                 message.received_at,
-            )
+            ),
         ]
 
     def _on_comm_msg(self, message: Message, tracked: Tracked | None) -> list[Operation]:

@@ -11,9 +11,11 @@ import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, Update, bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
@@ -76,8 +78,12 @@ class BatchWriter:
         """Apply the operations and note the batch's number; the caller commits."""
         editors = await self._editors(tx, operations)
         rows = _Rows()
-        for operation in operations:
-            await self._add(rows, editors, operation)
+        for appends, together in groupby(operations, lambda op: isinstance(op, AppendOutput)):
+            with contextlib.ExitStack() as stack:
+                for editor in editors.values() if appends else ():
+                    stack.enter_context(editor.appending())
+                for operation in together:
+                    await self._add(rows, editors, operation)
         await self._flush(tx, number, rows)
 
     async def _editors(
@@ -167,7 +173,7 @@ class BatchWriter:
             "text": None if text is None else [text],
             "length": len(text or ""),
             "data": output.get("data"),
-            "metadata_": output.get("metadata"),
+            "metadata": output.get("metadata"),
             "execution_count": output.get("execution_count"),
             "ename": output.get("ename"),
             "evalue": output.get("evalue"),
@@ -192,7 +198,7 @@ class BatchWriter:
         rows.displays[op.display_id] = op
         for row in rows.outputs:
             if row["display_id"] == op.display_id:
-                row.update(data=op.data, metadata_=op.metadata, updated_at=op.at)
+                row.update(data=op.data, metadata=op.metadata, updated_at=op.at)
 
     def _input_row(self, op: NewInput) -> dict[str, Any]:
         return {
@@ -207,10 +213,12 @@ class BatchWriter:
         }
 
     async def _flush(self, tx: Transaction, number: int, rows: _Rows) -> None:
-        await tx.execute(
-            update(Kernel)
-            .where(Kernel.id == self._kernel_id)
-            .values(recorded_batch=number, **rows.kernel)
+        # Core statements on the connection, built once: a batch is small more often than not, and
+        # making and unpacking ORM statements would be most of its time.
+        connection = await tx.connection()
+        await connection.execute(
+            _kernel_update(tuple(rows.kernel)),
+            {"row_id": self._kernel_id, "recorded_batch": number, **rows.kernel},
         )
         if rows.executions:
             await tx.execute(insert(Execution), rows.executions)
@@ -221,17 +229,16 @@ class BatchWriter:
             await write_comms(tx, self._kernel_id, rows.comms)
 
     async def _change_executions(self, tx: Transaction, rows: _Rows) -> None:
+        connection = await tx.connection()
         for execution_id in sorted(rows.changes.keys() | rows.output_bytes.keys()):
-            values: dict[Any, Any] = dict(rows.changes.get(execution_id, {}))
-            if size := rows.output_bytes.get(execution_id):
-                values["output_bytes"] = Execution.output_bytes + size
-            statement = update(Execution).where(Execution.id == execution_id)
-            if "status" in values:
-                statement = statement.where(Execution.finished_at.is_(None))
-                if "started_at" in values and "finished_at" not in values:
-                    # A retried or late "running" must not touch one that ended meanwhile.
-                    statement = statement.where(Execution.status == "queued")
-            await tx.execute(statement.values(values).execution_options(synchronize_session=False))
+            values = rows.changes.get(execution_id, {})
+            parameters = {**values, "row_id": execution_id}
+            if size_bytes := rows.output_bytes.get(execution_id, 0):
+                parameters["size_bytes"] = size_bytes
+            elif not values:
+                continue
+            statement = _execution_update(tuple(values), with_outputs=size_bytes > 0)
+            await connection.execute(statement, parameters)
 
     async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
         for execution_id, at in sorted(rows.clears.items()):
@@ -254,7 +261,7 @@ class BatchWriter:
                 del row["length"]
                 if row["text"] is not None:
                     row["text"] = "".join(row["text"])
-            await tx.execute(insert(Output), rows.outputs)
+            await (await tx.connection()).execute(_INSERT_OUTPUTS, rows.outputs)
 
     async def _write_inputs(self, tx: Transaction, rows: _Rows) -> None:
         # Earlier batches' questions first: this batch's own are cancelled where it collects them.
@@ -269,6 +276,39 @@ class BatchWriter:
             )
         if rows.inputs:
             await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
+
+
+_KERNELS: Any = Kernel.__table__
+_EXECUTIONS: Any = Execution.__table__
+_OUTPUTS: Any = Output.__table__
+_INSERT_OUTPUTS = insert(_OUTPUTS)
+
+
+@lru_cache
+def _kernel_update(names: tuple[str, ...]) -> Update:
+    """Return the update of a kernel's columns; `row_id` is the parameter that names it."""
+    columns = {"recorded_batch", *names}
+    return (
+        update(_KERNELS)
+        .where(_KERNELS.c.id == bindparam("row_id"))
+        .values({name: bindparam(name, type_=_KERNELS.c[name].type) for name in columns})
+    )
+
+
+@lru_cache
+def _execution_update(names: tuple[str, ...], *, with_outputs: bool) -> Update:
+    """Return the update of an execution's columns that leaves a finished one as it is."""
+    table = _EXECUTIONS
+    values = {name: bindparam(name, type_=table.c[name].type) for name in names}
+    if with_outputs:
+        values["output_bytes"] = table.c.output_bytes + bindparam("size_bytes")
+    statement = update(table).where(table.c.id == bindparam("row_id"))
+    if "status" in names:
+        statement = statement.where(table.c.finished_at.is_(None))
+        if "started_at" in names and "finished_at" not in names:
+            # A retried or late "running" must not touch one that ended meanwhile.
+            statement = statement.where(table.c.status == "queued")
+    return statement.values(values)
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:
