@@ -156,7 +156,7 @@ async def _settle_if_stopped(state: State, kernel: RunningKernel) -> None:
         return
     reason = kernel.reason or "the kernel was shut down"
     async with state.database.transaction() as tx:
-        await interrupt_executions(tx, state.documents, [kernel.id], reason, datetime.now(UTC))
+        await interrupt_executions(tx, state.documents, {kernel.id: datetime.now(UTC)}, reason)
 
 
 def _is_runnable(editor: NotebookEditor, cell_id: str) -> bool:

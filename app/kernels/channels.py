@@ -19,7 +19,7 @@ from jupyter_client.jsonutil import json_default
 from jupyter_client.manager import AsyncKernelManager
 from zmq.utils.monitor import recv_monitor_message
 
-from app.recorder.messages import Message, Unreadable, parse
+from app.recorder.messages import KernelClock, Message, Unreadable, parse
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Channels:
         self._last_received = asyncio.get_running_loop().time()
         self._replies: dict[str, asyncio.Future[Message | None]] = {}
         self._echoes: dict[str, asyncio.Event] = {}
+        self._clock = KernelClock()
         self.heard = asyncio.Event()
         self._tasks = [
             asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
@@ -69,7 +70,7 @@ class Channels:
         while True:
             frames = await socket.recv_multipart()
             try:
-                self._receive(channel, parse(self._session, channel, frames))
+                self._receive(channel, parse(self._session, channel, frames, self._clock))
             except Exception:
                 # Nothing that a kernel sends may end the reading of what it sends later.
                 log.exception("%s: a message could not be taken", channel)

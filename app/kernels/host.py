@@ -6,13 +6,13 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app import __version__
@@ -27,7 +27,7 @@ from app.recorder.tracker import Tracker
 from app.recorder.waiters import Waiters
 from app.recorder.writer import BatchWriter
 from app.settings import Settings
-from models import Comm, Execution, InputRequest, Kernel, ServerProcess, Session
+from models import Comm, CommMessage, Execution, InputRequest, Kernel, ServerProcess, Session
 
 log = logging.getLogger(__name__)
 
@@ -293,8 +293,8 @@ async def settle_dead_servers(
     gone = [row for row in (await tx.execute(query)).scalars() if not _is_alive(row)]
     if not gone:
         return
-    now = datetime.now(UTC)
     reason = "the server that ran it ended without notice"
+    last_seen = {row.id: row.heartbeat_at for row in gone}
     kernels = (
         await tx.execute(
             select(Kernel)
@@ -302,30 +302,34 @@ async def settle_dead_servers(
             .order_by(Kernel.id)
         )
     ).scalars()
-    kernel_ids = []
+    ended = {}
     for kernel in kernels:
         _end_process(kernel)
-        kernel_ids.append(kernel.id)
+        assert kernel.server_id is not None
+        # Nobody knows when it ended: the last sign of life, so that a night is not a run time.
+        ended[kernel.id] = max(kernel.last_activity, last_seen[kernel.server_id])
         kernel.execution_state = "dead"
         kernel.reason = reason
-        kernel.ended_at = now
-    await interrupt_executions(tx, documents, kernel_ids, reason, now)
-    await end_sessions(tx, kernel_ids)
+        kernel.ended_at = ended[kernel.id]
+    await interrupt_executions(tx, documents, ended, reason)
+    await end_sessions(tx, list(ended))
     for row in gone:
         row.stopped_at = row.heartbeat_at
-    if kernel_ids:
-        log.warning("%d kernels of ended servers were settled", len(kernel_ids))
+    if ended:
+        log.warning("%d kernels of ended servers were settled", len(ended))
 
 
 async def interrupt_executions(
     tx: Transaction,
     documents: DocumentStore,
-    kernel_ids: Iterable[str],
+    ended: Mapping[str, datetime],
     reason: str,
-    now: datetime,
 ) -> None:
-    """Mark all that the kernels had not finished as interrupted, and their cells as idle."""
-    ids = list(kernel_ids)
+    """Mark all that kernels had not finished as interrupted, and their cells as idle.
+
+    `ended` gives the time at which each kernel (by id) ended.
+    """
+    ids = list(ended)
     unfinished = (
         await tx.execute(
             select(Execution)
@@ -346,16 +350,19 @@ async def interrupt_executions(
     for execution in executions:
         execution.status = "interrupted"
         execution.reason = reason
-        execution.finished_at = now
+        began = execution.started_at or execution.queued_at
+        execution.finished_at = max(began, ended[execution.kernel_id])
     await tx.execute(
         update(InputRequest)
         .where(InputRequest.kernel_id.in_(ids), InputRequest.status == "pending")
         .values(status="cancelled")
     )
+    open_comms = (Comm.kernel_id.in_(ids), Comm.state == "open")
     await tx.execute(
-        update(Comm)
-        .where(Comm.kernel_id.in_(ids), Comm.state == "open")
-        .values(state="closed", closed_at=now)
+        delete(CommMessage).where(CommMessage.comm_id.in_(select(Comm.id).where(*open_comms)))
+    )
+    await tx.execute(
+        update(Comm).where(*open_comms).values(state="closed", closed_at=datetime.now(UTC))
     )
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jupyter_client.session import Session
@@ -17,7 +17,10 @@ from models.codec import encode_text
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message from a kernel; `size_bytes` counts its content and buffers as received."""
+    """One message from a kernel; `size_bytes` counts its content and buffers as received.
+
+    `received_at` is when the kernel sent it, by this machine's clock.
+    """
 
     channel: str
     type: str
@@ -48,7 +51,30 @@ _MAX_DEPTH = 200
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
-def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unreadable:
+class KernelClock:
+    """Turns the times in a kernel's headers into this machine's.
+
+    A header says when a message was sent, by the kernel's clock; when it was read here says too
+    much, since this process may have been busy. The smallest difference between the two is the
+    clocks' skew (and the fastest way a message took).
+    """
+
+    def __init__(self) -> None:
+        self._skew: timedelta | None = None
+
+    def here(self, sent_at: object, read_at: datetime) -> datetime:
+        """Return when a message was sent by this machine's clock, never after it was read."""
+        if not isinstance(sent_at, datetime) or sent_at.tzinfo is None:
+            return read_at
+        delay = read_at - sent_at
+        if self._skew is None or delay < self._skew:
+            self._skew = delay
+        return min(read_at, sent_at + self._skew)
+
+
+def parse(
+    session: Session, channel: str, frames: list[bytes], clock: KernelClock
+) -> Message | Unreadable:
     """Parse the frames of one message of `session`'s kernel.
 
     Content is decoded with `surrogateescape`: kernels put bytes that are not UTF-8 on the wire
@@ -82,7 +108,7 @@ def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unre
         content=content,
         buffers=buffers,
         size_bytes=len(raw) + sum(map(len, buffers)),
-        received_at=received_at,
+        received_at=clock.here(envelope["header"].get("date"), received_at),
     )
 
 

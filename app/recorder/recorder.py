@@ -25,7 +25,7 @@ from app.recorder.operations import (
     NewInput,
     Operation,
 )
-from app.recorder.tracker import Item, Tracker
+from app.recorder.tracker import Item, Tracker, unknown_output
 from app.recorder.waiters import Waiters
 from app.recorder.writer import BatchWriter
 
@@ -275,8 +275,7 @@ def _is_awaited(operation: Operation) -> bool:
 
 def _note(refused: AppendOutput, error: Exception) -> AppendOutput:
     reason = f"{type(error).__name__}: {error}"[:2_000]
-    extra = {"reason": reason, "refused": repr(refused)[:100_000]}
-    output = {"output_type": "unknown", "extra": extra}
+    output = unknown_output({"reason": reason, "refused": repr(refused)[:100_000]})
     return replace(refused, target=None, output=output, display_id=None)
 
 

@@ -213,9 +213,9 @@ class Tracker:
         if tracked.started or tracked.finished:
             return []
         tracked.started = True
-        operations: list[Operation] = [
-            ExecutionChange(tracked.id, {"status": "running", "started_at": at})
-        ]
+        # The kernel may have been restarted since it was asked for.
+        change = {"status": "running", "started_at": at, "incarnation": self.incarnation}
+        operations: list[Operation] = [ExecutionChange(tracked.id, change)]
         if tracked.target:
             operations.append(BeginCell(tracked.id, tracked.target))
         return operations
@@ -449,7 +449,12 @@ def _display_id(content: dict[str, Any]) -> str | None:
 def _unknown(message: Message) -> dict[str, Any]:
     """Return an output that keeps a message which is not what the messaging spec has."""
     extra = {"channel": message.channel, "msg_type": message.type, "content": message.content}
-    return {"output_type": "unknown", "extra": extra}
+    return unknown_output(extra)
+
+
+def unknown_output(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return an output of no type of nbformat's; who reads it is told that in `output_type`."""
+    return {"output_type": "unknown", "extra": {"output_type": "unknown", **extra}}
 
 
 def _utf8_length(text: str) -> int:
@@ -457,8 +462,5 @@ def _utf8_length(text: str) -> int:
 
 
 def _unreadable(item: Unreadable) -> AppendOutput:
-    output = {
-        "output_type": "unknown",
-        "extra": {"channel": item.channel, "reason": item.reason, "frames": item.frames},
-    }
+    output = unknown_output({"channel": item.channel, "reason": item.reason, "frames": item.frames})
     return AppendOutput(None, 0, None, output, None, 0, item.received_at)

@@ -1,13 +1,18 @@
 """A kernel may send anything, validly signed: nothing ends the recorder or costs a neighbour."""
 
-import json
-
-import pytest
 from sqlalchemy import select
 
-from models import Comm, CommMessage, InputRequest, Kernel, Output
-from tests.kernels import execute, finished, read_notebook, run, start_kernel, text_of, until
-from tests.kernels import write_notebook
+from models import Kernel, Output
+from tests.kernels import (
+    execute,
+    finished,
+    read_notebook,
+    run,
+    start_kernel,
+    text_of,
+    until,
+    write_notebook,
+)
 
 SEND = '''
 import json
@@ -26,7 +31,7 @@ def send(msg_type, content, parent=None, metadata={}, header={}):
     _kernel.iopub_socket.send_multipart([b"x", b"<IDS|MSG>", session.sign(parts), *parts])
 '''
 
-ODD = '''
+ODD = """
 odd = [None, 5, -1, True, 1.5, "", "\\0", "a\\0b", "\\ud800", "x", [], [1], ["\\0"], {}, {"\\0": ["\\0"]}, 10**30, 2**63, float("nan")]
 fields = {
     "status": ["execution_state"],
@@ -72,7 +77,7 @@ def attack(number):
 print("before")
 attack(1)
 print("after")
-'''
+"""
 
 
 async def rows(database, query):
@@ -109,6 +114,7 @@ async def test_a_reply_of_another_shape_still_ends_the_execution(client):
     kernel = await start_kernel(client)
     code = """
 from ipykernel.ipkernel import IPythonKernel
+IPythonKernel.finish_metadata = lambda self, parent, metadata, reply: metadata
 async def do_execute(self, code, silent, *args, **kwargs):
     return eval(code)
 IPythonKernel.do_execute = do_execute
@@ -146,5 +152,8 @@ IPythonKernel.do_execute = do_execute
     record = await finished(client, broken)
     assert record["status"] in ("error", "interrupted"), record
     lost = await run(client, kernel, "fail")
-    assert (lost["status"], lost["reason"]) == ("interrupted", "the kernel ended it without a reply")
+    assert (lost["status"], lost["reason"]) == (
+        "interrupted",
+        "the kernel ended it without a reply",
+    )
     assert text_of(await run(client, kernel, "print(1)")) == "1\n"
