@@ -1,5 +1,6 @@
-"""Refusing request bodies over the limit before they fill the memory."""
+"""Refusing request bodies over the limit before they fill the memory, and late ones at the end."""
 
+import asyncio
 import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,9 +23,10 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limit:
-            await self._refuse(send)
+            await self._too_long(send)
             return
         received = 0
+        started = False
 
         async def counted() -> Message:
             nonlocal received
@@ -34,21 +36,37 @@ class BodyLimit:
                 raise _TooLong
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooLong:
-            await self._refuse(send)
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
 
-    async def _refuse(self, send: Send) -> None:
-        message = f"The body of the request is longer than {self._limit} bytes"
-        body = json.dumps({"message": message, "reason": None}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLong:
+            if not started:
+                await self._too_long(send)
+        except asyncio.CancelledError:
+            # uvicorn cancels what has not ended when a shutdown has waited long enough; left
+            # alone, it would answer 500 and log a traceback.
+            waiters = getattr(scope["app"].state, "waiters", None)
+            if started or waiters is None or not waiters.closed:
+                raise
+            await _refuse(send, 503, "The server is shutting down")
+
+    async def _too_long(self, send: Send) -> None:
+        await _refuse(send, 413, f"The body of the request is longer than {self._limit} bytes")
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"message": message, "reason": None}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class _TooLong(BaseException):

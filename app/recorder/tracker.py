@@ -6,6 +6,8 @@ message belongs to, numbers outputs, and decides when an execution is over: when
 """
 
 import hashlib
+import json
+import re
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -35,6 +37,8 @@ from models.codec import encode_text
 _REMEMBERED = 10_000
 # A piece of a stream; longer texts become several rows, each small enough to read alone.
 _STREAM_PIECE = 4 * 1024 * 1024
+# The types whose values nbformat takes as any JSON.
+_JSON_TYPE = re.compile(r"application/(?:.+\+)?json")
 _KERNEL_STATES = {"starting", "idle", "busy", "restarting", "autorestarting", "dead"}
 
 
@@ -312,7 +316,7 @@ class Tracker:
             return self._append(message, tracked, _unknown(message), None, message.size_bytes)
         output: dict[str, Any] = {
             "output_type": message.type,
-            "data": _object(content.get("data")),
+            "data": _mimebundle(content["data"]),
             "metadata": _object(content.get("metadata")),
         }
         if message.type == "execute_result":
@@ -371,7 +375,7 @@ class Tracker:
         display_id = _display_id(content)
         if display_id is None:
             return []
-        data, metadata = _object(content.get("data")), _object(content.get("metadata"))
+        data, metadata = _mimebundle(content["data"]), _object(content.get("metadata"))
         return [UpdateDisplay(display_id, data, metadata, message.received_at)]
 
     # stdin and comms
@@ -439,6 +443,23 @@ def _object(value: Any) -> dict[str, Any]:
 def _integer(value: Any) -> int | None:
     """Return a count that nbformat and a `bigint` column take, else None."""
     return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _mimebundle(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a mimebundle that nbformat takes: what should be text and is not, as JSON text.
+
+    A notebook file with anything else would not be valid.
+    """
+    return {
+        mimetype: value
+        if isinstance(value, str) or _JSON_TYPE.fullmatch(mimetype) or _is_lines(value)
+        else json.dumps(value)
+        for mimetype, value in data.items()
+    }
+
+
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(line, str) for line in value)
 
 
 def _display_id(content: dict[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """Requests that meet at a bad moment: each execution ends, and only the one that was meant."""
 
 import asyncio
+import json
 
 from jupyter_client import AsyncKernelClient
 from sqlalchemy import select
@@ -49,8 +50,8 @@ async def test_deleting_one_that_was_sent_leaves_the_other_clients_run_alone(cli
 
 async def test_deleting_at_the_moment_it_begins_or_ends(client):
     kernel = await start_kernel(client)
-    await run(client, kernel, "1")
-    for number in range(16):
+    await run(client, kernel, "import time")
+    for number in range(12):
         code = SLEEP if number % 2 else "1"
         options = {"silent": number % 4 == 3, "stop_on_error": False}
         first = await execute(client, kernel, code, **options)
@@ -62,8 +63,7 @@ async def test_deleting_at_the_moment_it_begins_or_ends(client):
         if code == SLEEP:
             assert response.status_code == 204
             assert ended["status"] in ("error", "interrupted", "cancelled")
-        if number > 1:
-            assert (await finished(client, second, 10))["status"] == "ok"
+        assert (await finished(client, second, 10))["status"] == "ok"
 
 
 async def test_what_is_asked_while_the_kernel_restarts_runs_in_the_new_one(client, monkeypatch):
@@ -132,7 +132,7 @@ async def test_a_restart_that_fails_leaves_a_dead_kernel_that_can_be_revived(cli
 
 async def test_a_question_asked_after_a_caught_interrupt_is_the_one_that_counts(client):
     kernel = await start_kernel(client)
-    code = "try: input('first')\nexcept KeyboardInterrupt: print(input('second'))"
+    code = "try: input('first')\nexcept KeyboardInterrupt: print(ascii(input('second')))"
     execution = await execute(client, kernel, code)
     first = await input_request(client, execution)
     assert (await client.delete(f"/api/executions/{execution['id']}")).status_code == 204
@@ -145,8 +145,8 @@ async def test_a_question_asked_after_a_caught_interrupt_is_the_one_that_counts(
     assert asking["prompt"] == "second"
     url = f"/api/executions/{execution['id']}/input"
     body = {"value": "\ud800\0", "input_request_id": asking["id"]}
-    assert (await client.post(url, json=body)).status_code == 201
-    assert text_of(await finished(client, execution)) in ("\ud800\0\n", "\\ud800\0\n")
+    assert (await client.post(url, content=json.dumps(body))).status_code == 201
+    assert text_of(await finished(client, execution)) == "'\\ud800\\x00'\n"
 
 
 async def test_a_session_of_a_kernel_that_is_being_shut_down_does_not_stay(client):
