@@ -224,7 +224,12 @@ def _run(
         app,
         log_config=None,
         access_log=False,
-        ws_max_size=settings.max_body_bytes,
+        ws_max_size=settings.websocket_max_message_bytes,
+        # Compressing costs more than it saves on the networks that kernels' messages cross.
+        ws_per_message_deflate=False,
+        # As Jupyter Server: a client that is busy for half a minute is not gone.
+        ws_ping_interval=30,
+        ws_ping_timeout=90,
         timeout_graceful_shutdown=int(settings.shutdown_timeout_seconds),
         lifespan="on",
     )

@@ -14,12 +14,14 @@ from dataclasses import replace
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
+from app.recorder.announced import Announced, Place, find_place
 from app.recorder.messages import Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
     ClearOutputs,
     ExecutionChange,
     KernelChange,
+    NewExecution,
     NewInput,
     Operation,
 )
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 # see progress and a retry is cheap.
 _BATCH_ITEMS = 2_000
 _BATCH_BYTES = 8 * 1024 * 1024
+# Items planned before others have their turn.
+_TURN_ITEMS = 50
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # How often a message that is written alone may run into the database's statement timeout.
 _TIMEOUTS = 5
@@ -112,7 +116,7 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._items:
-                planned = self._take()
+                planned = await self._take()
                 try:
                     await self._record(planned)
                 except Exception:
@@ -124,15 +128,33 @@ class Recorder:
                     if not drained.done():
                         drained.set_result(None)
 
-    def _take(self) -> list[list[Operation]]:
+    async def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
         planned: list[list[Operation]] = []
         size = 0
         while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
             item = self._items.popleft()
             size += item.size_bytes if isinstance(item, Message) else 0
+            if isinstance(item, Announced):
+                item.place = await self._place(item)
             planned.append(self._plan(item))
+            if len(planned) % _TURN_ITEMS == 0:
+                await asyncio.sleep(0)  # messages are passed on to clients meanwhile
         return planned
+
+    async def _place(self, item: Announced) -> Place:
+        """Find the session and cell of an execution, however long the database is away."""
+        attempt = 0
+        while True:
+            try:
+                async with self._database.transaction(recorder=True) as tx:
+                    return await find_place(tx, self.tracker.kernel_id, item)
+            except Exception as error:
+                if not (_may_pass(error) or _took_too_long(error)):
+                    log.exception("kernel %s: looking for a cell", self.tracker.kernel_id)
+                    return Place()
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
 
     def _plan(self, item: Item) -> list[Operation]:
         try:
@@ -236,6 +258,9 @@ def _reductions(operation: Operation, error: Exception) -> list[Operation]:
         case ExecutionChange(execution_id, values):
             kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
             return [ExecutionChange(execution_id, kept)] if kept else []
+        case NewExecution(values):
+            # Its session or document may have gone since they were looked up.
+            return [NewExecution({**values, "session_id": None, "document_id": None})]
         case KernelChange(values):
             kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
             return [KernelChange(kept)] if kept else []

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.recorder.announced import Announced, Answered
 from app.recorder.messages import Message, Unreadable
 from app.recorder.operations import (
+    AnswerInput,
     AppendOutput,
     BeginCell,
     CancelInputs,
@@ -27,6 +29,7 @@ from app.recorder.operations import (
     NewExecution,
     NewInput,
     Operation,
+    QueueCell,
     UpdateDisplay,
 )
 from models.codec import encode_text
@@ -35,6 +38,20 @@ from models.codec import encode_text
 _REMEMBERED = 10_000
 # A piece of a stream; longer texts become several rows, each small enough to read alone.
 _STREAM_PIECE = 4 * 1024 * 1024
+# Columns of an execution that reached the kernel past this server: one INSERT takes both kinds.
+_UNKNOWN: dict[str, Any] = {
+    "session_id": None,
+    "document_id": None,
+    "path": None,
+    "cell_id": None,
+    "cell_version": None,
+    "actor_id": None,
+    "silent": False,
+    "store_history": True,
+    "stop_on_error": True,
+    "allow_stdin": True,
+    "user_expressions": {},
+}
 _KERNEL_STATES = {"starting", "idle", "busy", "restarting", "autorestarting", "dead"}
 
 
@@ -100,7 +117,7 @@ class KernelEvent:
     ended: str | None = None
 
 
-Item = Message | Unreadable | Expected | Concluded | Ended | KernelEvent
+Item = Message | Unreadable | Announced | Answered | Expected | Concluded | Ended | KernelEvent
 
 
 @dataclass
@@ -112,8 +129,9 @@ class Tracker:
     incarnation: int = 1
     _by_msg_id: OrderedDict[str, Tracked] = field(default_factory=OrderedDict)
     _by_id: dict[uuid.UUID, str] = field(default_factory=dict)
+    _forgotten: set[int] = field(default_factory=set)
 
-    def plan(self, item: Item) -> list[Operation]:
+    def plan(self, item: Item) -> list[Operation]:  # noqa: PLR0911 (one case an item)
         """Return what the item means for the tables."""
         match item:
             case Message():
@@ -123,6 +141,10 @@ class Tracker:
             case Expected(execution_id, msg_id, target):
                 self._remember(msg_id, Tracked(execution_id, target, is_ours=True))
                 return []
+            case Announced():
+                return self._announced(item)
+            case Answered(msg_id, actor_id, value, at):
+                return [AnswerInput(msg_id, actor_id, value, at)]
             case Ended():
                 tracked = self._tracked(item.execution_id)
                 return self._end(tracked, item.status, item.reason, item.at) if tracked else []
@@ -131,6 +153,30 @@ class Tracker:
                 return self._conclude(tracked, item.at) if tracked else []
             case KernelEvent():
                 return self._kernel_event(item)
+
+    def _announced(self, item: Announced) -> list[Operation]:
+        """Return the execution of a client of this server; none for an id that was used before.
+
+        Messages of two requests with one id cannot be told apart.
+        """
+        if item.msg_id in self._by_msg_id or hash(item.msg_id) in self._forgotten:
+            return []
+        target = item.place.target
+        self._remember(item.msg_id, Tracked(item.id, target, is_ours=True))
+        operations: list[Operation] = [self._new(item.values())]
+        if target:
+            operations.append(QueueCell(item.id, target))
+        return operations
+
+    def _new(self, values: dict[str, Any]) -> NewExecution:
+        """Return a new execution with all columns that one of a client may have."""
+        own = {
+            "kernel_id": self.kernel_id,
+            "incarnation": self.incarnation,
+            "run_as_id": self.owner_id,
+            "source_hash": source_hash(values["code"]),
+        }
+        return NewExecution({**_UNKNOWN, **values, **own})
 
     def _tracked(self, execution_id: uuid.UUID) -> Tracked | None:
         return self._by_msg_id.get(self._by_id.get(execution_id, ""))
@@ -143,6 +189,7 @@ class Tracker:
             if not self._by_msg_id[oldest].finished:
                 break
             self._by_id.pop(self._by_msg_id.pop(oldest).id, None)
+            self._forgotten.add(hash(oldest))
 
     def _message(self, message: Message) -> list[Operation]:
         tracked = self._by_msg_id.get(message.parent_id or "")
@@ -192,16 +239,12 @@ class Tracker:
         self._remember(msg_id, tracked)
         values = {
             "id": tracked.id,
-            "kernel_id": self.kernel_id,
-            "incarnation": self.incarnation,
-            "run_as_id": self.owner_id,
             "client": message.parent_username or "kernel client",
             "msg_id": msg_id,
             "code": code,
-            "source_hash": source_hash(code),
             "queued_at": message.received_at,
         }
-        return tracked, NewExecution(values)
+        return tracked, self._new(values)
 
     def _start(self, tracked: Tracked, at: datetime) -> list[Operation]:
         if tracked.started or tracked.finished:
@@ -345,9 +388,7 @@ class Tracker:
             operations.append(ClearOutputs(tracked.id, tracked.target, at))
         seq = tracked.next_seq
         tracked.next_seq += 1
-        operations.append(
-            AppendOutput(tracked.id, seq, target, output, display_id, size_bytes, at)
-        )
+        operations.append(AppendOutput(tracked.id, seq, target, output, display_id, size_bytes, at))
         return operations
 
     def _on_clear_output(self, message: Message, tracked: Tracked | None) -> list[Operation]:
@@ -358,9 +399,7 @@ class Tracker:
             return []
         return [ClearOutputs(tracked.id, tracked.target, message.received_at)]
 
-    def _on_update_display_data(
-        self, message: Message, tracked: Tracked | None
-    ) -> list[Operation]:
+    def _on_update_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
         if not isinstance(content.get("data"), dict):
             return self._append(message, tracked, _unknown(message), None, message.size_bytes)
@@ -386,7 +425,7 @@ class Tracker:
                 str(message.content.get("prompt", "")),
                 bool(message.content.get("password")),
                 message.received_at,
-            )
+            ),
         ]
 
     def _on_comm_msg(self, message: Message, tracked: Tracked | None) -> list[Operation]:
