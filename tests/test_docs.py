@@ -91,7 +91,9 @@ def test_links_and_files_named_in_a_page_exist(page: Path):
     content = page.read_text("utf-8")
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", content):
         assert (page.parent / target).exists(), target
-    for name in re.findall(r"`((?:app|models|alembic|docs|examples|tests|docker)/[\w./-]+)`", content):
+    for name in re.findall(
+        r"`((?:app|models|alembic|docs|examples|tests|docker)/[\w./-]+)`", content
+    ):
         assert (ROOT / name).exists(), name
 
 

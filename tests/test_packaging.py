@@ -117,7 +117,14 @@ def test_the_wheel_migrates_a_database(unpacked: Path, tmp_path: Path, empty_dat
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
             )
         }
-        assert {"kernels", "executions", "outputs", "documents", "cells", "input_requests"} <= tables
+        assert {
+            "kernels",
+            "executions",
+            "outputs",
+            "documents",
+            "cells",
+            "input_requests",
+        } <= tables
         history = connection.execute("SELECT count(*) FROM execution_history").fetchone()
         assert history == (0,)
         triggers = connection.execute("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")

@@ -25,6 +25,7 @@ from app import __version__
 from app.cli.connection import ServerInfo, remove_server_file, write_server_file
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from app.limits import websocket_options
 from app.main import create_app
 from app.settings import Settings
 
@@ -224,12 +225,7 @@ def _run(
         app,
         log_config=None,
         access_log=False,
-        ws_max_size=settings.websocket_max_message_bytes,
-        # Compressing costs more than it saves on the networks that kernels' messages cross.
-        ws_per_message_deflate=False,
-        # As Jupyter Server: a client that is busy for half a minute is not gone.
-        ws_ping_interval=30,
-        ws_ping_timeout=90,
+        **websocket_options(settings),
         timeout_graceful_shutdown=int(settings.shutdown_timeout_seconds),
         lifespan="on",
     )

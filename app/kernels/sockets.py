@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 OnFrames = Callable[[list[bytes]], None]
 
-# Messages taken at once; then others have their turn.
+# Messages and bytes taken at once; then who passes them on has a turn.
 _AT_ONCE = 64
+_BYTES_AT_ONCE = 512 * 1024
 _FULL_SECONDS = 0.01
 
 
@@ -48,13 +49,17 @@ class Reader:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
+        size = 0
         for _ in range(_AT_ONCE):
             if self._socket.closed:
                 return
+            if size > _BYTES_AT_ONCE:
+                break
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            size += sum(map(len, frames))
             try:
                 self._on_frames(frames)
             except Exception:
@@ -65,9 +70,9 @@ class Reader:
     def close(self) -> None:
         """Take what has arrived, then stop reading."""
         self._loop.remove_reader(self._fd)
-        self._read()
-        if self._soon is not None:
-            self._soon.cancel()
+        self.look()
+        while self._soon is not None:
+            self._read()
 
 
 class KernelSocket:

@@ -74,7 +74,7 @@ class Outgoing:
         """
         if self._default is None:
             header, parent, metadata, content, *buffers = self.parts
-            read = json.loads(header)
+            read = json.loads(header.decode("utf-8", "surrogateescape"))
             ids = [json.dumps(read.get(key)).encode() for key in ("msg_id", "msg_type")]
             text = b"".join(
                 (
@@ -161,7 +161,7 @@ def decode(subprotocol: str | None, frame: Frame) -> Incoming:
 def key_of(parent: bytes) -> tuple[str, str] | None:
     """Return the key of the message that this JSON is the header of; None if it has no id."""
     try:
-        header = json.loads(parent)
+        header = json.loads(parent.decode("utf-8", "surrogateescape"))
         msg_id = header.get("msg_id")
     except (ValueError, AttributeError, RecursionError):
         return None

@@ -68,12 +68,13 @@ def unreadable(
 def read(channel: str, parts: list[bytes], received_at: datetime) -> Message | Unreadable:
     """Return the message with these verified parts.
 
-    Content is decoded with `surrogateescape`: kernels put bytes that are not UTF-8 on the wire
+    Text is decoded with `surrogateescape`: kernels put bytes that are not UTF-8 on the wire
     (ipykernel does for U+DC80..U+DCFF), and replacing them would lose what was printed.
     """
     try:
-        header, parent, metadata = (json.loads(part) for part in parts[:3])
-        content = json.loads(parts[3].decode("utf-8", "surrogateescape"))
+        header, parent, metadata, content = (
+            json.loads(part.decode("utf-8", "surrogateescape")) for part in parts[:4]
+        )
         if not isinstance(content, dict):
             raise TypeError("content is not an object")
         message_type = str(header["msg_type"])
