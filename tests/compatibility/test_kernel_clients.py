@@ -4,14 +4,16 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 
 import httpx
 import psycopg
 import pytest
-from jupyter_kernel_client import KernelClient
+from jupyter_kernel_client import JupyterKernelClient as KernelClient
 
+from app.db.embedded import read_url
 from tests.servers import TOKEN, serving_process, wait_for
 from tests.websockets import V1, Front, connect
 
@@ -29,7 +31,6 @@ def server(short_tmp):
 
 def history(server, code):
     """Return the rows of `execution_history` with this code, once all have ended."""
-    from app.db.embedded import read_url
 
     def ended():
         with psycopg.connect(read_url(server.data_dir)) as connection:
@@ -44,7 +45,7 @@ def history(server, code):
 
 
 def test_jupyter_kernel_client(server):
-    with KernelClient(server_url=server.url, token=TOKEN) as client:
+    with KernelClient(server_url=server.url.rstrip("/"), token=TOKEN) as client:
         reply = client.execute("print('hello'); 6*7")
         assert reply["status"] == "ok"
         assert reply["outputs"][0]["text"] == "hello\n"
@@ -61,7 +62,7 @@ def test_jupyter_kernel_client(server):
 
 
 def test_jupyter_kernel_client_interrupts(server):
-    with KernelClient(server_url=server.url, token=TOKEN) as client:
+    with KernelClient(server_url=server.url.rstrip("/"), token=TOKEN) as client:
         running = "import time; time.sleep(50)"
 
         def interrupt() -> None:
@@ -71,8 +72,6 @@ def test_jupyter_kernel_client_interrupts(server):
                 ]
             )
             client.interrupt()
-
-        import threading
 
         thread = threading.Thread(target=interrupt)
         thread.start()
