@@ -1,9 +1,28 @@
-"""Refusing request bodies over the limit before they fill the memory, and late ones at the end."""
+"""Refusing what is longer than the limit before it fills the memory, and late requests."""
 
 import asyncio
 import json
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.settings import Settings
+
+
+def websocket_options(settings: Settings) -> dict[str, Any]:
+    """Return how uvicorn is to treat websockets.
+
+    Nothing is compressed: it costs more time than it saves on the networks that kernels' messages
+    cross. Pings are as rare, and patience with them as long, as Jupyter Server's: a browser that
+    is busy for half a minute is not gone.
+    """
+    return {
+        "ws": "websockets-sansio",
+        "ws_max_size": settings.websocket_max_message_bytes,
+        "ws_per_message_deflate": False,
+        "ws_ping_interval": 30,
+        "ws_ping_timeout": 90,
+    }
 
 
 class BodyLimit:

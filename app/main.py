@@ -29,6 +29,7 @@ from app.errors import DomainError
 from app.executions.routes import router as executions
 from app.kernels.host import KernelHost
 from app.kernels.routes import router as kernels
+from app.kernels.websocket import router as channels
 from app.kernelspecs.routes import router as kernelspecs
 from app.limits import BodyLimit
 from app.recorder.waiters import Waiters
@@ -90,7 +91,9 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     )
     app.state.settings = settings
     prefix = settings.base_url.rstrip("/")
-    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+    for router in (
+        status, kernelspecs, kernels, channels, sessions, executions, documents, contents
+    ):  # fmt: skip
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_exception_handler(DomainError, _domain_error)

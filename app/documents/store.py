@@ -9,7 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -120,12 +120,14 @@ class DocumentStore:
         *,
         origin: str,
         actor_id: uuid.UUID | None = None,
+        save: Callable[[], bool] = lambda: True,
     ) -> NotebookEditor:
         """Return the transaction's editor of a document, taking the document's locks.
 
         The locks are held until the transaction ends, so edit several documents in the order of
         their ids. What the editor changes is stored before the commit; `origin` and `actor_id`
-        are those of the first call. NotFoundError when there is no such document.
+        are those of the first call. NotFoundError when there is no such document. `save` is asked
+        after the commit whether the file is to be written soon.
         """
         editors: dict[uuid.UUID, NotebookEditor] = tx.info.setdefault("notebook_editors", {})
         if document_id in editors:
@@ -142,7 +144,7 @@ class DocumentStore:
                 memory = slot.memory
                 if not committed or (memory is not None and memory.updates):
                     slot.memory = None
-                if memory is not None and memory.version != version:
+                if memory is not None and memory.version != version and save():
                     # Also when the commit failed: the database may have done it all the same.
                     self._saver.touch(document_id)
             finally:

@@ -252,8 +252,14 @@ async def answer_input(
         if wanted not in (None, str(row.id)):
             raise ConflictError("This question was answered; the execution asks another one")
         kernel: RunningKernel = request.app.state.kernels.get(found.kernel_id)
-        if not kernel.asks(row.msg_id):
+        # Taken before it is committed: a client of the websocket may answer at the same moment.
+        header = kernel.clients.claim(row.msg_id)
+        if header is None:
             raise ConflictError("The kernel no longer waits for this input")
+        msg_id = row.msg_id
+        tx.on_finish(
+            lambda committed: None if committed else kernel.clients.unclaim(msg_id, header)
+        )
         await tx.execute(
             update(InputRequest)
             .where(InputRequest.id == row.id)
@@ -265,6 +271,6 @@ async def answer_input(
             )
             .execution_options(synchronize_session=False)
         )
-    await kernel.answer(row.msg_id, value)
+    await kernel.answer(header, value)
     request.app.state.waiters.wake([execution_id])
     return {"id": str(row.id), "execution_id": str(execution_id)}

@@ -1,94 +1,152 @@
-"""The server's own ZeroMQ sockets to one kernel: shell, stdin, iopub.
+"""The server's ZeroMQ sockets to one kernel: shell, control, stdin, iopub.
 
-Receiving never waits for anything but the socket, and its buffers have no high-water mark: a
-kernel drops iopub messages for a subscriber that is slow, so this one must not be.
+There is one set for each kernel, whoever talks to it: this server's own queue and every websocket
+(docs/decisions/0008). What arrives is passed on to the websockets first, and parsed for the
+recorder after that.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import uuid
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import partial
+from typing import Any, Protocol
 
-import zmq
-import zmq.asyncio
 from jupyter_client.jsonutil import json_default
 from jupyter_client.manager import AsyncKernelManager
-from zmq.utils.monitor import recv_monitor_message
+from jupyter_client.session import DELIM
 
-from app.recorder.messages import KernelClock, Message, Unreadable, parse
+from app.kernels.sockets import KernelSocket
+from app.kernels.wire import CHANNELS, Outgoing, key_of
+from app.recorder.messages import KernelClock, Message, Unreadable, read, unreadable, verified
 
 log = logging.getLogger(__name__)
 
 OnMessage = Callable[[Message | Unreadable], None]
+Key = tuple[str, str]
+
+# How long parsing may keep the event loop from passing on what comes next.
+_TURN_SECONDS = 0.003
+
+
+class Forward(Protocol):
+    """Where the messages for websockets go."""
+
+    def publish(self, message: Outgoing) -> None:
+        """Pass an iopub message on to every client."""
+
+    def deliver(self, key: Key | None, message: Outgoing) -> None:
+        """Pass a reply or question on to the client whose message has this key."""
 
 
 class Channels:
-    """Connected sockets and a reading task for each; made anew for each incarnation."""
+    """Connected sockets; made anew for each incarnation."""
 
-    def __init__(self, manager: AsyncKernelManager, on_message: OnMessage) -> None:
-        # shell and stdin must share an identity: the kernel asks for input on the stdin socket of
-        # whoever sent the request.
+    def __init__(
+        self, manager: AsyncKernelManager, on_message: OnMessage, forward: Forward
+    ) -> None:
+        # One identity: the kernel asks for input on the stdin socket of whoever sent the request.
         identity = uuid.uuid4().hex.encode()
-        self._session = manager.session
-        self._session.pack = _pack
+        self.session = manager.session
+        self.session.pack = _pack
         self._on_message = on_message
-        stdin, self._stdin_monitor = _connect_stdin(manager, identity)
-        self._sockets: dict[str, zmq.asyncio.Socket] = {
-            "shell": cast("zmq.asyncio.Socket", manager.connect_shell(identity=identity)),
-            "stdin": stdin,
-            "iopub": cast("zmq.asyncio.Socket", manager.connect_iopub()),
-        }
-        self._last_received = asyncio.get_running_loop().time()
+        self._forward = forward
+        self._loop = asyncio.get_running_loop()
+        self._last_received = self._loop.time()
+        self._unread: deque[tuple[str, list[bytes], datetime]] = deque()
+        self._reading: asyncio.Handle | None = None
         self._replies: dict[str, asyncio.Future[Message | None]] = {}
         self._echoes: dict[str, asyncio.Event] = {}
         self._clock = KernelClock()
         self.heard = asyncio.Event()
-        self._tasks = [
-            asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
-            for name, socket in self._sockets.items()
-        ]
+        self._sockets = {
+            channel: KernelSocket(
+                manager,
+                channel,
+                identity,
+                partial(self._received, channel),
+                watched=channel == "stdin",
+            )
+            for channel in CHANNELS
+        }
 
     async def wait_stdin(self) -> None:
         """Wait until the kernel knows the stdin socket.
 
         Until then its questions vanish: a ROUTER socket drops what it sends to an unknown peer.
         """
-        if self._stdin_monitor is not None:
-            await recv_monitor_message(self._stdin_monitor)
-            self._end_monitor()
+        await self._sockets["stdin"].connected.wait()
 
-    def _end_monitor(self) -> None:
-        if self._stdin_monitor is not None:
-            self._sockets["stdin"].disable_monitor()
-            self._stdin_monitor = None
+    # receiving
 
-    async def _read(self, channel: str, socket: zmq.asyncio.Socket) -> None:
-        while True:
-            frames = await socket.recv_multipart()
-            try:
-                self._receive(channel, parse(self._session, channel, frames, self._clock))
-            except Exception:
-                # Nothing that a kernel sends may end the reading of what it sends later.
-                log.exception("%s: a message could not be taken", channel)
-
-    def _receive(self, channel: str, message: Message | Unreadable) -> None:
-        self._last_received = asyncio.get_running_loop().time()
+    def _received(self, channel: str, frames: list[bytes]) -> None:
+        self._last_received = self._loop.time()
+        now = datetime.now(UTC)
+        try:
+            parts = verified(self.session, frames)
+        except ValueError as error:
+            log.warning("%s: not a message of the kernel: %s", channel, error)
+            self._on_message(unreadable(channel, frames, error, now))
+            return
         if channel == "iopub":
             self.heard.set()
-        if isinstance(message, Message):
-            if channel == "shell":
-                future = self._replies.pop(message.parent_id or "", None)
-                if future is not None and not future.done():
-                    future.set_result(message)
-                    return
-            echo = self._echoes.get(message.parent_id or "")
+            self._forward.publish(Outgoing(channel, parts))
+        else:
+            key = key_of(parts[1])
+            if key is None or key[1] not in self._replies:
+                self._forward.deliver(key, Outgoing(channel, parts))
+        # All channels in one line: what was printed before a question is recorded before it.
+        self._unread.append((channel, parts, now))
+        self._read_soon()
+
+    def _read_soon(self) -> None:
+        """Parse when those that have been given the message have had their turn."""
+        if self._reading is None:
+            self._reading = self._loop.call_soon(self._read)
+
+    def _read(self) -> None:
+        self._reading = None
+        end = self._loop.time() + _TURN_SECONDS
+        while self._unread:
+            self._take(*self._unread.popleft())
+            if self._loop.time() > end:
+                break
+        if self._unread:
+            self._read_soon()
+
+    def _take(self, channel: str, parts: list[bytes], received_at: datetime) -> None:
+        try:
+            message = read(channel, parts, received_at, self._clock)
+            if isinstance(message, Message) and self._is_awaited(message):
+                return
+            self._on_message(message)
+        except Exception:
+            # Nothing that a kernel sends may end the reading of what it sends later.
+            log.exception("%s: a message could not be taken", channel)
+
+    def _is_awaited(self, message: Message) -> bool:
+        """Give a reply to the request of the server's own that waits for it."""
+        parent_id = message.parent_id or ""
+        if message.channel == "iopub":
+            echo = self._echoes.get(parent_id)
             if echo is not None and message.content.get("execution_state") == "idle":
                 echo.set()
-        self._on_message(message)
+            return False
+        future = self._replies.pop(parent_id, None)
+        if future is None or future.done():
+            return False
+        future.set_result(message)
+        return True
+
+    # sending
+
+    async def forward(self, channel: str, parts: list[bytes]) -> None:
+        """Send a client's message, signed; ConflictError when the sockets are closed."""
+        signature = self.session.sign(parts[:4])
+        await self._sockets[channel].send([DELIM, signature, *parts])
 
     async def send(
         self,
@@ -101,11 +159,11 @@ class Channels:
         metadata: dict[str, Any] | None = None,
     ) -> str:
         """Send a message and return its id, `msg_id` if given."""
-        message = self._session.msg(msg_type, content, parent=parent, metadata=metadata)
+        message = self.session.msg(msg_type, content, parent=parent, metadata=metadata)
         if msg_id is not None:
             message["header"]["msg_id"] = message["msg_id"] = msg_id
         message["header"]["date"] = datetime.now(UTC)
-        await self._sockets[channel].send_multipart(self._session.serialize(message))
+        await self._sockets[channel].send(self.session.serialize(message))
         return str(message["header"]["msg_id"])
 
     async def request(
@@ -156,39 +214,19 @@ class Channels:
                 break
             await asyncio.sleep(quiet_seconds - quiet)
 
-    async def close(self) -> None:
-        """End the readers and close the sockets."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def close(self) -> None:
+        """Take what has arrived, then close the sockets."""
+        for socket in self._sockets.values():
+            socket.close()
+        if self._reading is not None:
+            self._reading.cancel()
+        while self._unread:
+            self._take(*self._unread.popleft())
         for future in self._replies.values():
             if not future.done():
                 future.set_result(None)
-        self._end_monitor()
-        for socket in self._sockets.values():
-            with contextlib.suppress(zmq.ZMQError):
-                socket.close(linger=0)
 
 
 def _pack(content: Any) -> bytes:
     """Return JSON as ASCII: lone surrogates in code have an escape there, but no UTF-8."""
     return json.dumps(content, default=json_default).encode("ascii")
-
-
-def _connect_stdin(
-    manager: AsyncKernelManager, identity: bytes
-) -> tuple[zmq.asyncio.Socket, zmq.asyncio.Socket | None]:
-    """Return the stdin socket and a monitor that tells when it is connected.
-
-    `manager.connect_stdin` connects before a monitor could be attached.
-    """
-    socket = manager.context.socket(zmq.DEALER)
-    socket.linger = 1000
-    socket.identity = identity
-    if (public_key := getattr(manager, "curve_publickey", None)) is not None:
-        socket.curve_secretkey = manager.curve_secretkey
-        socket.curve_publickey = socket.curve_serverkey = public_key
-    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-    separator = ":" if manager.transport == "tcp" else "-"
-    socket.connect(f"{manager.transport}://{manager.ip}{separator}{manager.stdin_port}")
-    return socket, monitor

@@ -90,6 +90,11 @@ class ExecutionQueue:
         """Tell whether this is the execution with the kernel and a silent one."""
         return self.was_sent(msg_id) and bool(self._sent and self._sent.content["silent"])
 
+    def follow(self, execution_id: uuid.UUID, msg_id: str, channels: Channels) -> None:
+        """See to it that an execution which a client sends past the queue is ended on record."""
+        followed = QueuedExecution(execution_id, msg_id, {}, None, {})
+        self._open.setdefault(msg_id, _Sent(followed, channels))
+
     def connect(self, channels: Channels) -> None:
         """Begin to send: the kernel is ready."""
         self._channels = channels

@@ -16,13 +16,13 @@ import psutil
 
 from app.errors import ConflictError
 from app.kernels.channels import Channels
+from app.kernels.clients import Clients
 from app.kernels.process import KernelProcess, wait_until_dead
 from app.kernels.queue import ExecutionQueue, QueuedExecution
 from app.recorder.messages import Message, Unreadable
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import KernelEvent
 from app.settings import Settings
-from models.codec import encode_text
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class RunningKernel:
         self.recorder = recorder
         self.owner_id = owner_id
         self.queue = ExecutionQueue(recorder)
+        self.clients = Clients(self.id, recorder, self.queue, settings)
         self.incarnation = 1
         self.state = "starting"
         self.reason: str | None = None
@@ -53,7 +54,7 @@ class RunningKernel:
         self._channels: Channels | None = None
         self._ready = asyncio.Event()
         self._turning = asyncio.Lock()
-        self._input_parents: dict[str, dict[str, Any]] = {}
+        self.counting = asyncio.Lock()  # whose turn it is to store the number of clients
         self._running: set[str] = set()  # ids of the requests whose code runs
         self._unwanted: set[str] = set()  # of those to be interrupted as soon as their code runs
         self._watcher: asyncio.Task[None] | None = None
@@ -100,8 +101,8 @@ class RunningKernel:
         if self._ready.is_set():
             return True
         if self._channels is not None:
-            await self._channels.close()
-        channels = self._channels = Channels(self.process.manager, self._on_message)
+            self._channels.close()
+        channels = self._channels = Channels(self.process.manager, self._on_message, self.clients)
         limit = asyncio.get_running_loop().time() + self._settings.kernel_start_timeout_seconds
         info: Message | None = None
         stdin = asyncio.create_task(channels.wait_stdin())
@@ -135,6 +136,7 @@ class RunningKernel:
         )
         self._ready.set()
         self.queue.connect(channels)
+        self.clients.connect(channels)
         return True
 
     # dying
@@ -159,6 +161,8 @@ class RunningKernel:
             reason=f"{why}; it was restarted",
             incarnation=self.incarnation,
         )
+        # What Jupyter Server sends: clients take it for a restart that nobody asked for.
+        self.clients.status("restarting")
         log.warning("kernel %s: %s; restarting", self.id, why)
         try:
             await self.process.restart(now=True)
@@ -171,6 +175,8 @@ class RunningKernel:
     def _give_up(self, why: str) -> None:
         self.state, self.reason = "dead", why
         self._end_all(why, execution_state="dead", reason=why)
+        self.clients.status("dead")
+        self.clients.give_up()
         log.warning("kernel %s: %s", self.id, why)
         self._ready.set()  # whoever waits is told by `require_alive`
 
@@ -181,11 +187,12 @@ class RunningKernel:
         """
         self._ready.clear()
         self.queue.disconnect()
+        self.clients.disconnect()
         channels, self._channels = self._channels, None
         if channels is not None:
             await channels.settle()
-            await channels.close()
-        self._input_parents.clear()
+            channels.close()
+        self.clients.end_requests()
         self._running.clear()
         self._unwanted.clear()
 
@@ -224,7 +231,7 @@ class RunningKernel:
             await self.recorder.drain()
         elif msg_id in self._running:
             await self.process.interrupt()
-        elif self.queue.was_sent(msg_id):
+        elif self.queue.was_sent(msg_id) or self.clients.is_asked(msg_id):
             self._unwanted.add(msg_id)
         else:
             await self.recorder.drain()
@@ -241,6 +248,7 @@ class RunningKernel:
             was_dead = self.state == "dead"
             self.state, self.reason = "restarting", None
             self._ready.clear()
+            self.clients.disconnect()  # what they send from now on is for the next incarnation
             # Ended first: shutting down interrupts what runs, which must not look like its error.
             self._end_all("the kernel was restarted", execution_state="restarting", reason=None)
             try:
@@ -254,6 +262,7 @@ class RunningKernel:
             self.incarnation += 1
             self._deaths = 0
             self._event(execution_state="restarting", incarnation=self.incarnation)
+            self.clients.status("starting")
             self._watcher = asyncio.create_task(self._live(), name=f"watcher {self.id}")
         await self.wait_ready()
 
@@ -264,26 +273,25 @@ class RunningKernel:
         """
         async with self._turning:
             await self._stop_watching()
+            self.clients.disconnect()
             self._end_all(reason, execution_state="terminating")
             await self.process.stop()
             await self._disconnect()
             self.state, self.reason = "dead", reason
             self._end_all(reason, execution_state="dead", reason=reason, ended_at=datetime.now(UTC))
             self._ready.set()
+            self.clients.status("dead")
+            self.clients.give_up()
+            self.clients.close(1000, reason)
         self.stopped = True
         await self.queue.close()
         await self.recorder.close(patience_seconds)
 
-    def asks(self, msg_id: str) -> bool:
-        """Tell whether the answer to this input request can be sent."""
-        return msg_id in self._input_parents and self._channels is not None
-
-    async def answer(self, msg_id: str, value: str) -> None:
-        """Send the answer to the input request with this message id."""
-        parent = self._input_parents.pop(msg_id, None)
-        if parent is None or self._channels is None:
+    async def answer(self, header: dict[str, Any], value: str) -> None:
+        """Send the answer to the input request with this header, which `clients` gave away."""
+        if self._channels is None:
             raise ConflictError("The kernel no longer waits for this input")
-        await self._channels.send("stdin", "input_reply", {"value": value}, parent=parent)
+        await self._channels.send("stdin", "input_reply", {"value": value}, parent=header)
 
     async def _stop_watching(self) -> None:
         if self._watcher is not None:
@@ -303,9 +311,6 @@ class RunningKernel:
                 self._on_status(message)
             case "execute_input":
                 self._begun(message.parent_id or "")
-            case "input_request":
-                msg_id = encode_text(str(message.header["msg_id"]))
-                self._input_parents[msg_id] = message.header
             case "execute_reply" if message.channel == "shell":
                 self._running.discard(message.parent_id or "")
                 self._unwanted.discard(message.parent_id or "")

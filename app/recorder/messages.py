@@ -7,10 +7,11 @@ import json
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from hmac import compare_digest
 from typing import Any
 
-from jupyter_client.session import Session
+from jupyter_client.session import DELIM, Session
 
 from models.codec import encode_text
 
@@ -63,52 +64,78 @@ class KernelClock:
         self._skew: timedelta | None = None
 
     def here(self, sent_at: object, read_at: datetime) -> datetime:
-        """Return when a message was sent by this machine's clock, never after it was read."""
-        if not isinstance(sent_at, datetime) or sent_at.tzinfo is None:
+        """Return when a message was sent by this machine's clock, never after it was read.
+
+        `sent_at` is a header's date, ISO 8601 with an offset; what is none counts as when read.
+        """
+        try:
+            sent = datetime.fromisoformat(str(sent_at))
+            delay = read_at - sent
+        except (ValueError, TypeError, OverflowError):
             return read_at
-        delay = read_at - sent_at
         if self._skew is None or delay < self._skew:
             self._skew = delay
-        return min(read_at, sent_at + self._skew)
+        return min(read_at, sent + self._skew)
 
 
-def parse(
-    session: Session, channel: str, frames: list[bytes], clock: KernelClock
+def verified(session: Session, frames: list[bytes]) -> list[bytes]:
+    """Return a message's parts (header, parent header, metadata, content, buffers).
+
+    Raises ValueError unless they have the signature of `session`'s kernel.
+    """
+    place = frames.index(DELIM)
+    signature, parts = frames[place + 1], frames[place + 2 :]
+    if len(parts) < 4:
+        raise ValueError("a message has at least four parts")
+    if session.auth is not None and not compare_digest(session.sign(parts[:4]), signature):
+        raise ValueError("the signature is not the kernel's")
+    return parts
+
+
+def unreadable(
+    channel: str, frames: list[bytes], error: Exception, received_at: datetime
+) -> Unreadable:
+    """Return what is kept of frames that are not a valid message."""
+    kept = [b64encode(frame).decode("ascii") for frame in frames]
+    return Unreadable(channel, f"{type(error).__name__}: {error}", kept, received_at)
+
+
+def read(
+    channel: str, parts: list[bytes], received_at: datetime, clock: KernelClock
 ) -> Message | Unreadable:
-    """Parse the frames of one message of `session`'s kernel.
+    """Return the message with these verified parts.
 
-    Content is decoded with `surrogateescape`: kernels put bytes that are not UTF-8 on the wire
+    Text is decoded with `surrogateescape`: kernels put bytes that are not UTF-8 on the wire
     (ipykernel does for U+DC80..U+DCFF), and replacing them would lose what was printed.
     """
-    received_at = datetime.now(UTC)
     try:
-        _, parts = session.feed_identities(frames)
-        envelope = session.deserialize(parts, content=False)
-        raw = bytes(envelope["content"])
+        raw = parts[3]
         if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _depth(raw) > _MAX_DEPTH:
             raise ValueError(f"JSON is nested deeper than {_MAX_DEPTH}")
-        content = json.loads(raw.decode("utf-8", "surrogateescape"))
+        header, parent, metadata, content = (
+            json.loads(part.decode("utf-8", "surrogateescape")) for part in parts[:4]
+        )
         if not isinstance(content, dict):
             raise TypeError("content is not an object")
+        message_type = str(header["msg_type"])
+        str(header["msg_id"])
     except Exception as error:  # noqa: BLE001 (whatever a kernel sends must not end the reader)
-        reason = f"{type(error).__name__}: {error}"
-        kept = [b64encode(frame).decode("ascii") for frame in frames]
-        return Unreadable(channel, reason, kept, received_at)
-    buffers = [bytes(buffer) for buffer in envelope["buffers"]]
-    parent = _object(envelope["parent_header"])
+        return unreadable(channel, parts, error, received_at)
+    parent = _object(parent)
+    buffers = parts[4:]
     return Message(
         channel=channel,
-        type=str(envelope["msg_type"]),
+        type=message_type,
         parent_id=_text(parent.get("msg_id")),
         parent_type=_text(parent.get("msg_type")),
         parent_session=_text(parent.get("session")),
         parent_username=_text(parent.get("username")),
-        header=envelope["header"],
-        metadata=_object(envelope["metadata"]),
+        header=header,
+        metadata=_object(metadata),
         content=content,
         buffers=buffers,
-        size_bytes=len(raw) + sum(map(len, buffers)),
-        received_at=clock.here(envelope["header"].get("date"), received_at),
+        size_bytes=len(parts[3]) + sum(map(len, buffers)),
+        received_at=clock.here(header.get("date"), received_at),
     )
 
 

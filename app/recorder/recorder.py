@@ -16,12 +16,14 @@ from dataclasses import replace
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
+from app.recorder.announced import Announced, Place, find_place
 from app.recorder.messages import Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
     ClearOutputs,
     ExecutionChange,
     KernelChange,
+    NewExecution,
     NewInput,
     Operation,
 )
@@ -38,6 +40,10 @@ _BATCH_BYTES = 8 * 1024 * 1024
 # How long the first item of a batch waits for others, unless one comes that somebody waits for.
 # Most cells begin and end within it: one transaction then tells all of them.
 _COLLECT_SECONDS = 0.01
+# Items planned before others have their turn.
+_TURN_ITEMS = 50
+# Other clients' executions, whose reply is not seen, are forgotten here when there are so many.
+_HALF_ENDED = 1_000
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # How often a message that is written alone may run into the database's statement timeout.
 _TIMEOUTS = 5
@@ -67,7 +73,8 @@ class Recorder:
         self._database = database
         self._writer = writer
         self._waiters = waiters
-        self._planned: deque[tuple[int, list[Operation]]] = deque()
+        self._items: deque[Item] = deque()
+        self._half_ended: set[str] = set()
         self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
         self._taken = 0
@@ -82,15 +89,32 @@ class Recorder:
 
     def put(self, item: Item) -> None:
         """Take the next item; returns at once."""
-        operations = self._plan(item)
-        if not operations:
-            return
-        size_bytes = item.size_bytes if isinstance(item, Message) else 0
-        self._planned.append((size_bytes, operations))
+        self._items.append(item)
         self._taken += 1
         self._arrived.set()
-        if not isinstance(item, Message) or any(map(_is_awaited, operations)):
+        if not isinstance(item, Message) or self._is_awaited(item):
             self._urgent.set()
+
+    def _is_awaited(self, message: Message) -> bool:
+        """Tell whether somebody may be waiting for this: an execution's end, or a question.
+
+        An execution has ended when both its reply and `idle` are here, whichever comes last.
+        """
+        if message.type == "input_request":
+            return True
+        idle = message.type == "status" and message.content.get("execution_state") == "idle"
+        ends = message.type == "execute_reply" or (
+            idle and message.parent_type == "execute_request"
+        )
+        if not ends or message.parent_id is None:
+            return False
+        if message.parent_id in self._half_ended:
+            self._half_ended.discard(message.parent_id)
+            return True
+        if len(self._half_ended) >= _HALF_ENDED:
+            self._half_ended.clear()
+        self._half_ended.add(message.parent_id)
+        return False
 
     async def drain(self) -> None:
         """Wait until everything taken so far is committed; what comes later is not waited for."""
@@ -124,13 +148,15 @@ class Recorder:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._planned:
+            while self._items:
                 if not self._urgent.is_set():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_COLLECT_SECONDS):
                             await self._urgent.wait()
                 self._urgent.clear()
-                planned = self._take()
+                planned = await self._take()
+                if self._items:
+                    self._urgent.set()
                 try:
                     await self._record(planned)
                 except Exception:
@@ -142,17 +168,33 @@ class Recorder:
                     if not drained.done():
                         drained.set_result(None)
 
-    def _take(self) -> list[list[Operation]]:
-        """Return the next operations, up to a batch's size; one list of operations an item."""
-        taken: list[list[Operation]] = []
-        total = 0
-        while self._planned and len(taken) < _BATCH_ITEMS and total < _BATCH_BYTES:
-            size_bytes, operations = self._planned.popleft()
-            total += size_bytes
-            taken.append(operations)
-        if self._planned:
-            self._urgent.set()
-        return taken
+    async def _take(self) -> list[list[Operation]]:
+        """Plan the next items, up to a batch's size; one list of operations an item."""
+        planned: list[list[Operation]] = []
+        size = 0
+        while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
+            item = self._items.popleft()
+            size += item.size_bytes if isinstance(item, Message) else 0
+            if isinstance(item, Announced):
+                item.place = await self._place(item)
+            planned.append(self._plan(item))
+            if len(planned) % _TURN_ITEMS == 0:
+                await asyncio.sleep(0)  # messages are passed on to clients meanwhile
+        return planned
+
+    async def _place(self, item: Announced) -> Place:
+        """Find the session and cell of an execution, however long the database is away."""
+        attempt = 0
+        while True:
+            try:
+                async with self._database.transaction(recorder=True) as tx:
+                    return await find_place(tx, self.tracker.kernel_id, item)
+            except Exception as error:
+                if not (_may_pass(error) or _took_too_long(error)):
+                    log.exception("kernel %s: looking for a cell", self.tracker.kernel_id)
+                    return Place()
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
 
     def _plan(self, item: Item) -> list[Operation]:
         try:
@@ -256,21 +298,14 @@ def _reductions(operation: Operation, error: Exception) -> list[Operation]:
         case ExecutionChange(execution_id, values):
             kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
             return [ExecutionChange(execution_id, kept)] if kept else []
+        case NewExecution(values):
+            # Its session or document may have gone since they were looked up.
+            return [NewExecution({**values, "session_id": None, "document_id": None})]
         case KernelChange(values):
             kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
             return [KernelChange(kept)] if kept else []
         case _:
             return []
-
-
-def _is_awaited(operation: Operation) -> bool:
-    """Tell whether somebody may be waiting for this: an execution's end, or a question."""
-    match operation:
-        case ExecutionChange(_, values):
-            return "finished_at" in values
-        case NewInput():
-            return True
-    return False
 
 
 def _note(refused: AppendOutput, error: Exception) -> AppendOutput:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.recorder.announced import Announced, Answered
 from app.recorder.messages import Message, Unreadable
 from app.recorder.operations import (
+    AnswerInput,
     AppendOutput,
     BeginCell,
     CancelInputs,
@@ -29,6 +31,7 @@ from app.recorder.operations import (
     NewExecution,
     NewInput,
     Operation,
+    QueueCell,
     UpdateDisplay,
 )
 from models.codec import encode_text
@@ -39,6 +42,20 @@ _REMEMBERED = 10_000
 _STREAM_PIECE = 4 * 1024 * 1024
 # The types whose values nbformat takes as any JSON.
 _JSON_TYPE = re.compile(r"application/(?:.+\+)?json")
+# Columns of an execution that reached the kernel past this server: one INSERT takes both kinds.
+_UNKNOWN: dict[str, Any] = {
+    "session_id": None,
+    "document_id": None,
+    "path": None,
+    "cell_id": None,
+    "cell_version": None,
+    "actor_id": None,
+    "silent": False,
+    "store_history": True,
+    "stop_on_error": True,
+    "allow_stdin": True,
+    "user_expressions": {},
+}
 _KERNEL_STATES = {"starting", "idle", "busy", "restarting", "autorestarting", "dead"}
 
 
@@ -105,7 +122,7 @@ class KernelEvent:
     ended: str | None = None
 
 
-Item = Message | Unreadable | Expected | Concluded | Ended | KernelEvent
+Item = Message | Unreadable | Announced | Answered | Expected | Concluded | Ended | KernelEvent
 
 
 @dataclass
@@ -117,13 +134,14 @@ class Tracker:
     incarnation: int = 1
     _by_msg_id: OrderedDict[str, Tracked] = field(default_factory=OrderedDict)
     _by_id: dict[uuid.UUID, str] = field(default_factory=dict)
+    _forgotten: set[int] = field(default_factory=set)
 
     def awaits(self, execution_id: uuid.UUID) -> bool:
         """Tell whether the execution is queued or running here."""
         tracked = self._tracked(execution_id)
         return tracked is not None and not tracked.finished
 
-    def plan(self, item: Item) -> list[Operation]:
+    def plan(self, item: Item) -> list[Operation]:  # noqa: PLR0911 (one case an item)
         """Return what the item means for the tables."""
         match item:
             case Message():
@@ -133,6 +151,10 @@ class Tracker:
             case Expected(execution_id, msg_id, target):
                 self._remember(msg_id, Tracked(execution_id, target, is_ours=True))
                 return []
+            case Announced():
+                return self._announced(item)
+            case Answered(msg_id, actor_id, value, at):
+                return [AnswerInput(msg_id, actor_id, value, at)]
             case Ended():
                 tracked = self._tracked(item.execution_id)
                 return self._end(tracked, item.status, item.reason, item.at) if tracked else []
@@ -141,6 +163,30 @@ class Tracker:
                 return self._conclude(tracked, item.at) if tracked else []
             case KernelEvent():
                 return self._kernel_event(item)
+
+    def _announced(self, item: Announced) -> list[Operation]:
+        """Return the execution of a client of this server; none for an id that was used before.
+
+        Messages of two requests with one id cannot be told apart.
+        """
+        if item.msg_id in self._by_msg_id or hash(item.msg_id) in self._forgotten:
+            return []
+        target = item.place.target
+        self._remember(item.msg_id, Tracked(item.id, target, is_ours=True))
+        operations: list[Operation] = [self._new(item.values())]
+        if target:
+            operations.append(QueueCell(item.id, target))
+        return operations
+
+    def _new(self, values: dict[str, Any]) -> NewExecution:
+        """Return a new execution with all columns that one of a client may have."""
+        own = {
+            "kernel_id": self.kernel_id,
+            "incarnation": self.incarnation,
+            "run_as_id": self.owner_id,
+            "source_hash": source_hash(values["code"]),
+        }
+        return NewExecution({**_UNKNOWN, **values, **own})
 
     def _tracked(self, execution_id: uuid.UUID) -> Tracked | None:
         return self._by_msg_id.get(self._by_id.get(execution_id, ""))
@@ -153,6 +199,7 @@ class Tracker:
             if not self._by_msg_id[oldest].finished:
                 break
             self._by_id.pop(self._by_msg_id.pop(oldest).id, None)
+            self._forgotten.add(hash(oldest))
 
     def _message(self, message: Message) -> list[Operation]:
         tracked = self._by_msg_id.get(message.parent_id or "")
@@ -202,16 +249,12 @@ class Tracker:
         self._remember(msg_id, tracked)
         values = {
             "id": tracked.id,
-            "kernel_id": self.kernel_id,
-            "incarnation": self.incarnation,
-            "run_as_id": self.owner_id,
             "client": message.parent_username or "kernel client",
             "msg_id": msg_id,
             "code": code,
-            "source_hash": source_hash(code),
             "queued_at": message.received_at,
         }
-        return tracked, NewExecution(values)
+        return tracked, self._new(values)
 
     def _start(self, tracked: Tracked, at: datetime) -> list[Operation]:
         if tracked.started or tracked.finished:

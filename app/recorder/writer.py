@@ -9,13 +9,14 @@ kernel's `recorded_batch` tells whether an earlier attempt was committed after a
 import contextlib
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, Update, bindparam, insert, select, update
+from sqlalchemy import Select, Update, UpdateBase, bindparam, case, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
@@ -24,6 +25,7 @@ from app.documents.store import DocumentStore
 from app.errors import NotFoundError
 from app.recorder.comms import write_comms
 from app.recorder.operations import (
+    AnswerInput,
     AppendOutput,
     BeginCell,
     CancelInputs,
@@ -37,6 +39,7 @@ from app.recorder.operations import (
     NewExecution,
     NewInput,
     Operation,
+    QueueCell,
     UpdateDisplay,
 )
 from models import Cell, Execution, InputRequest, Kernel, Output
@@ -59,6 +62,7 @@ class _Rows:
     kernel: dict[str, Any] = field(default_factory=dict)
     inputs: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
     cancel_inputs: list[uuid.UUID | None] = field(default_factory=list)
+    answers: list[AnswerInput] = field(default_factory=list)
     comms: list[CommEvent | CloseComms] = field(default_factory=list)
 
 
@@ -103,7 +107,7 @@ class BatchWriter:
             # A document may be deleted while its cells run: the rows are kept all the same.
             with contextlib.suppress(NotFoundError):
                 editors[document_id] = await self._documents.edit(
-                    tx, document_id, origin="execution"
+                    tx, document_id, origin="execution", save=_saved_here(operations, document_id)
                 )
         return editors
 
@@ -117,6 +121,9 @@ class BatchWriter:
                 await _clear(rows, _editor(editors, operation.target), operation)
             case UpdateDisplay():
                 await self._display(rows, editors, operation)
+            case QueueCell(execution_id, target):
+                if editor := _editor(editors, target):
+                    await editor.queue_execution(target.cell_id, execution_id)
             case BeginCell(execution_id, target):
                 if editor := _editor(editors, target):
                     await editor.begin_execution(target.cell_id, execution_id)
@@ -132,6 +139,8 @@ class BatchWriter:
                 rows.kernel.update(values)
             case NewInput():
                 rows.inputs[operation.id] = self._input_row(operation)
+            case AnswerInput():
+                _answer(rows, operation)
             case CancelInputs(execution_id):
                 _cancel_inputs(rows, execution_id)
             case CommEvent() | CloseComms():
@@ -209,6 +218,9 @@ class BatchWriter:
             "prompt": op.prompt,
             "password": op.password,
             "status": "pending",
+            "value": None,
+            "answered_by_id": None,
+            "answered_at": None,
             "created_at": op.at,
         }
 
@@ -265,6 +277,8 @@ class BatchWriter:
 
     async def _write_inputs(self, tx: Transaction, rows: _Rows) -> None:
         # Earlier batches' questions first: this batch's own are cancelled where it collects them.
+        for answer in rows.answers:
+            await tx.execute(_answered(self._kernel_id, answer))
         for execution_id in rows.cancel_inputs:
             statement = update(InputRequest).where(
                 InputRequest.kernel_id == self._kernel_id, InputRequest.status == "pending"
@@ -321,6 +335,21 @@ def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUI
     )
 
 
+def _saved_here(operations: list[Operation], document_id: uuid.UUID) -> Callable[[], bool]:
+    """Return what tells, after the commit, whether the document's file is the server's to save.
+
+    It is not while a client is there that saves the notebook itself: that client would take a
+    file that changes behind its back for a conflict.
+    """
+    targets = [
+        target
+        for operation in operations
+        if (target := getattr(operation, "target", None)) is not None
+        and target.document_id == document_id
+    ]
+    return lambda: not targets or not all(t.keeper is not None and t.keeper.here for t in targets)
+
+
 def _editor(
     editors: dict[uuid.UUID, NotebookEditor], target: CellTarget | None
 ) -> NotebookEditor | None:
@@ -356,8 +385,40 @@ def _hide(rows: _Rows, editor: NotebookEditor, cell_id: str) -> None:
             row["cell_id"] = None
 
 
+def _answer(rows: _Rows, answer: AnswerInput) -> None:
+    """Note an answer: in this batch's row if it is there, else in the table's."""
+    for row in rows.inputs.values():
+        if row["msg_id"] == answer.msg_id and row["status"] == "pending":
+            row.update(
+                status="answered",
+                value=None if row["password"] else answer.value,
+                answered_by_id=answer.actor_id,
+                answered_at=answer.at,
+            )
+            return
+    rows.answers.append(answer)
+
+
+def _answered(kernel_id: str, answer: AnswerInput) -> UpdateBase:
+    return (
+        update(InputRequest)
+        .where(
+            InputRequest.kernel_id == kernel_id,
+            InputRequest.msg_id == answer.msg_id,
+            InputRequest.status == "pending",
+        )
+        .values(
+            status="answered",
+            value=case((InputRequest.password, None), else_=answer.value),
+            answered_by_id=answer.actor_id,
+            answered_at=answer.at,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _cancel_inputs(rows: _Rows, execution_id: uuid.UUID | None) -> None:
     for row in rows.inputs.values():
-        if execution_id in (None, row["execution_id"]):
+        if execution_id in (None, row["execution_id"]) and row["status"] == "pending":
             row["status"] = "cancelled"
     rows.cancel_inputs.append(execution_id)
