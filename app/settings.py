@@ -5,6 +5,7 @@ Nothing here reads or makes files; that is for who uses a setting.
 
 import getpass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,3 +40,14 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = 10
     save_delay_seconds: float = 0.5
     save_interval_max_seconds: float = 5.0
+    # Contents: the class that reads and writes, its options, and what Jupyter lets one set.
+    contents_manager_class: str = (
+        "jupyter_server.services.contents.largefilemanager.AsyncLargeFileManager"
+    )
+    contents_manager_options: dict[str, Any] = {}
+    allow_hidden: bool = False
+    delete_to_trash: bool = True
+    always_delete_dir: bool = False
+    # Following what other programs do to files: on or off, and how many folders at most.
+    watch_files: bool = True
+    watch_folder_limit: int = Field(default=4096, ge=1)
