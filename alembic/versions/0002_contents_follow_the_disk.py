@@ -21,9 +21,7 @@ def upgrade():
     op.execute("SET LOCAL statement_timeout = '60s'")
     op.add_column("contents", sa.Column("parent_id", sa.Uuid(), nullable=True))
     op.add_column("contents", sa.Column("file_key", sa.Text(), nullable=True))
-    op.add_column(
-        "contents", sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True)
-    )
+    op.add_column("contents", sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True))
     op.create_foreign_key(
         op.f("contents_parent_id_fkey"),
         "contents",

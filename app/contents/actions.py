@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from app.contents import rows
 from app.contents.disk import Disk
 from app.contents.following import Following
+from app.contents.manager import UnsupportedError
 from app.contents.notebook_format import as_notebook
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
@@ -49,9 +50,7 @@ class Actions:
             raise BadRequestError(f"{ext!a} cannot be a file's extension")
         if await self._disk.is_hidden(folder):
             raise NotFoundError(f"No such directory: {folder}")
-        made: dict[str, Any] = await self._disk.run(
-            folder, "new_untitled", folder, kind or "", ext
-        )
+        made: dict[str, Any] = await self._disk.run(folder, "new_untitled", folder, kind or "", ext)
         await self._following.note(made["path"])
         return made
 
@@ -88,6 +87,8 @@ class Actions:
                 raise BadRequestError("No file type provided")
             kind = "notebook" if path.endswith(".ipynb") else "file"
         model = {**model, "type": kind}
+        if not await self._disk.is_directory(path.rpartition("/")[0]):
+            raise NotFoundError(f"No such directory: {path.rpartition('/')[0]}")
         if new and kind != "directory" and await self._disk.is_directory(path):
             raise BadRequestError(f"{path} is a directory, not a {kind}", reason="bad type")
         if kind == "notebook" and "content" in model and model.get("chunk") is None:
@@ -112,8 +113,9 @@ class Actions:
         await self._documents.put_notebook(path, content, actor_id=actor_id)
         await self._disk.sign(path, _with_trust(notebook, content))
         # As in Jupyter there is always one to go back to.
-        if not await self._disk.run(path, "list_checkpoints", path):
-            await self._disk.run(path, "create_checkpoint", path)
+        with contextlib.suppress(UnsupportedError):
+            if not await self._disk.run(path, "list_checkpoints", path):
+                await self._disk.run(path, "create_checkpoint", path)
         saved = await self._disk.model(path, content=False)
         if message:
             saved["message"] = message

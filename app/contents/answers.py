@@ -8,6 +8,17 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
+from starlette.convertors import PathConvertor, register_url_convertor
+
+
+class _AnyPath(PathConvertor):
+    """A path as Starlette's `path`, but with line ends: they may be in a file's name."""
+
+    regex = "(?s:.*)"
+
+
+# In routes: `{path:anypath}`.
+register_url_convertor("anypath", _AnyPath())
 
 
 def location(request: Request, *parts: str) -> str:

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 
 from app.auth.access import allow
 from app.auth.identity import Identity
+from app.contents import answers  # noqa: F401 (registers `anypath`)
 from app.contents.disk import Disk
 from app.contents.manager import domain_errors
 from app.documents.store import DocumentStore
@@ -25,11 +26,11 @@ from app.errors import DomainError, ForbiddenError, NotFoundError
 
 router = APIRouter()
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 
 
-@router.get("/files/{path:path}")
-@router.head("/files/{path:path}")
+@router.get("/files/{path:anypath}")
+@router.head("/files/{path:anypath}")
 async def get_file(
     request: Request, path: str, _: Annotated[Identity, allow("read", "contents")]
 ) -> Response:
@@ -44,6 +45,7 @@ async def get_file(
     with contextlib.suppress(DomainError):  # what the disk has is better than nothing
         await documents.save_below(path)
     headers = _headers(request, path)
+    headers["Content-Type"] = _media_type(path)
     if not disk.files:
         return await _from_model(request, disk, path, headers)
     with domain_errors(path, disk.root_dir):
@@ -54,40 +56,56 @@ async def get_file(
     headers["Last-Modified"] = formatdate(info.st_mtime, usegmt=True)
     if _not_modified(request, info.st_mtime):
         return Response(None, 304, headers)
-    _drop_odd_range(request)
-    answer = FileResponse(
-        os_path, headers=headers, media_type=_media_type(path), stat_result=info
-    )
+    if _range(request, info.st_size) == ():
+        return _unsatisfiable(info.st_size)
+    answer = FileResponse(os_path, headers=headers, stat_result=info)
     del answer.headers["etag"]  # as Jupyter: the time alone says whether a file changed
     return answer
 
 
-async def _from_model(
-    request: Request, disk: Disk, path: str, headers: dict[str, str]
-) -> Response:
+async def _from_model(request: Request, disk: Disk, path: str, headers: dict[str, str]) -> Response:
     """Answer what a manager without files gives: all of it is read, whatever the range."""
     model = await disk.model(path, type="file")
     content: Any = model["content"]
     data = decodebytes(content.encode("ascii")) if model["format"] == "base64" else content.encode()
-    fallback = "application/octet-stream" if model["format"] == "base64" else None
-    media_type = _media_type(path, fallback)
     headers["Accept-Ranges"] = "bytes"
+    wanted = _range(request, len(data))
+    if wanted is None:
+        return Response(data, headers=headers)
+    if not wanted:
+        return _unsatisfiable(len(data))
+    start, end = wanted
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+    return Response(data[start:end], 206, headers)
+
+
+def _range(request: Request, size: int) -> tuple[int, int] | tuple[()] | None:
+    """Return the bytes that are asked for, () when there are none such, None for all.
+
+    A range that makes no sense, and more than one, count as none (RFC 9110, 14.2), as in Jupyter:
+    then the request is left without it.
+    """
     match = _RANGE.fullmatch(request.headers.get("range", ""))
-    if match and (match[1] or match[2]):
-        start = int(match[1]) if match[1] else max(len(data) - int(match[2]), 0)
-        end = min(int(match[2]), len(data) - 1) if match[1] and match[2] else len(data) - 1
-        if start > end:
-            return Response(None, 416, {**headers, "Content-Range": f"bytes */{len(data)}"})
-        headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
-        return Response(data[start : end + 1], 206, headers, media_type=media_type)
-    return Response(data, headers=headers, media_type=media_type)
+    first, last = (match[1], match[2]) if match else ("", "")
+    if not (first or last) or (first and last and int(last) < int(first)):
+        scope = request.scope
+        scope["headers"] = [(k, v) for k, v in scope["headers"] if k != b"range"]
+        return None
+    start = int(first) if first else max(size - int(last), 0)
+    end = min(int(last) + 1, size) if first and last else size
+    return (start, end) if start < end else ()
+
+
+def _unsatisfiable(size: int) -> Response:
+    body = {"message": "There are no such bytes in the file", "reason": None}
+    return JSONResponse(body, 416, {"Content-Range": f"bytes */{size}"})
 
 
 def _headers(request: Request, path: str) -> dict[str, str]:
     base = request.app.state.settings.base_url.rstrip("/")
     headers = {
-        "Content-Security-Policy": f"frame-ancestors 'self'; report-uri {base}/api/security/csp-report"
-        "; sandbox allow-scripts",
+        "Content-Security-Policy": "frame-ancestors 'self'; "
+        f"report-uri {base}/api/security/csp-report; sandbox allow-scripts",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-cache",
     }
@@ -97,7 +115,7 @@ def _headers(request: Request, path: str) -> dict[str, str]:
     return headers
 
 
-def _media_type(path: str, fallback: str | None = None) -> str:
+def _media_type(path: str) -> str:
     name = path.rpartition("/")[2]
     if name.endswith(".ipynb"):
         return "application/x-ipynb+json"
@@ -108,7 +126,7 @@ def _media_type(path: str, fallback: str | None = None) -> str:
         return "application/octet-stream"
     if kind == "text/plain":
         return "text/plain; charset=UTF-8"
-    return kind or fallback or "application/octet-stream"
+    return kind or "application/octet-stream"
 
 
 def _not_modified(request: Request, changed: float) -> bool:
@@ -119,15 +137,3 @@ def _not_modified(request: Request, changed: float) -> bool:
         return since.timestamp() >= int(changed)
     except (KeyError, ValueError, TypeError, OverflowError):
         return False
-
-
-def _drop_odd_range(request: Request) -> None:
-    """Let a range that makes no sense count as none (RFC 9110, 14.2), as Jupyter does."""
-    wanted = request.headers.get("range")
-    if wanted is None:
-        return
-    match = _RANGE.fullmatch(wanted)
-    backwards = match and match[1] and match[2] and int(match[2]) < int(match[1])
-    if not match or not (match[1] or match[2]) or backwards:
-        scope = request.scope
-        scope["headers"] = [(k, v) for k, v in scope["headers"] if k != b"range"]

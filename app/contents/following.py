@@ -107,9 +107,7 @@ class Following:
             folders = [path.rpartition("/")[0]]
         return await self.refresh_folders(folders, found)
 
-    async def refresh_folders(
-        self, folders: Collection[str], found: Found | None = None
-    ) -> Found:
+    async def refresh_folders(self, folders: Collection[str], found: Found | None = None) -> Found:
         """Bring the entries of folders, without those below, into the tables."""
         found = found or Found()
         ordered = sorted(set(folders))
@@ -168,7 +166,9 @@ class Following:
         return scans
 
     async def _differs(self, path: str, entries: list[Entry]) -> bool:
-        return await self._any_differs({path: [e for e in entries if rows.storable(e.model["path"])]})
+        return await self._any_differs(
+            {path: [e for e in entries if rows.storable(e.model["path"])]}
+        )
 
     async def _any_differs(self, scans: dict[str, list[Entry] | None]) -> bool:
         async with self._database.read() as tx:
@@ -204,7 +204,9 @@ class Following:
             await rows.forget_vanished(tx)
         targets = set(moved.values())
         found.added += [e.model["path"] for e in difference.new]
-        found.changed += [e.model["path"] for e in difference.changed if e.model["path"] not in targets]
+        found.changed += [
+            e.model["path"] for e in difference.changed if e.model["path"] not in targets
+        ]
         found.removed += sorted(vanished - moved.keys())
         found.renamed += [{"from": old, "to": new} for old, new in sorted(moved.items())]
 
@@ -252,7 +254,7 @@ class Following:
         )
 
     async def _shares_an_entry(self, tx: Transaction, path: str, model: dict[str, Any]) -> bool:
-        """Tell whether a folder holds a file that the rows of `path` know: inodes are used again."""
+        """Tell whether a folder has a file that the rows of `path` know: inodes are reused."""
         keys = await rows.children_keys(tx, path)
         try:
             entries = (await self._disk.listing(model["path"]))[1]

@@ -28,7 +28,7 @@ _created = getattr(filemanager, "_get_created_timestamp", lambda info: info.st_c
 
 
 class Entry(NamedTuple):
-    """A model without content, and what tells the file apart whatever its name: device and inode."""
+    """A model without content, and the file's device and inode, which outlive its name."""
 
     model: dict[str, Any]
     key: str | None = None
@@ -78,9 +78,7 @@ def entry_at(manager: Any, os_path: str, path: str) -> Entry | None:
         return None
 
 
-def folders_below(
-    manager: Any, os_dir: str, path: str, limit: int
-) -> tuple[list[str], bool]:
+def folders_below(manager: Any, os_dir: str, path: str, limit: int) -> tuple[list[str], bool]:
     """Return a folder and the visible ones below it, the nearest first, and whether there are more.
 
     Blocks. Links to folders are left out, and folders that cannot be read.

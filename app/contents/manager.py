@@ -8,13 +8,15 @@ import errno
 import importlib
 import logging
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.services.contents.fileio import FileManagerMixin
 from jupyter_server.services.contents.manager import ContentsManager
+from nbformat.sign import SignatureStore, SQLiteSignatureStore
 from tornado.web import HTTPError
 from traitlets import TraitError
 from traitlets.config import LoggingConfigurable
@@ -56,6 +58,12 @@ class ManagerError(Exception):
     """The configured contents manager cannot be used; says why."""
 
 
+class UnsupportedError(DomainError):
+    """The configured contents manager cannot do that."""
+
+    status = 501
+
+
 class WholeFiles:
     """Makes a file based manager write whole files."""
 
@@ -85,6 +93,32 @@ class WholeFiles:
             whole_file(Path(os_path), "w" if text else "wb", **options) as file,
         ):
             yield file
+
+
+class _ThreadsStore(SignatureStore):
+    """Signatures of trusted notebooks for many threads: SQLite's connections belong to one each."""
+
+    def __init__(self, make: Callable[[], SignatureStore]) -> None:
+        self._make = make
+        self._local = threading.local()
+
+    @property
+    def _own(self) -> Any:
+        if not hasattr(self._local, "store"):
+            self._local.store = self._make()
+        return self._local.store
+
+    def store_signature(self, digest: str, algorithm: str) -> None:
+        """Trust what has this digest."""
+        self._own.store_signature(digest, algorithm)
+
+    def check_signature(self, digest: str, algorithm: str) -> bool:
+        """Tell whether what has this digest is trusted."""
+        return bool(self._own.check_signature(digest, algorithm))
+
+    def remove_signature(self, digest: str, algorithm: str) -> None:
+        """Trust what has this digest no longer."""
+        self._own.remove_signature(digest, algorithm)
 
 
 def make_manager(settings: Settings) -> Any:
@@ -118,9 +152,13 @@ def make_manager(settings: Settings) -> Any:
     parent = LoggingConfigurable(log=logging.getLogger(f"{__name__}.{found.__name__}"))
     parent.log.setLevel(logging.ERROR)
     try:
-        return found(parent=parent, **{k: v for k, v in traits.items() if k in known})
+        made = found(parent=parent, **{k: v for k, v in traits.items() if k in known})
     except TraitError as error:
         raise ManagerError(f"{found.__name__}: {error}") from error
+    if isinstance(made.notary.store, SQLiteSignatureStore):
+        made.notary.store.close()  # type: ignore[no-untyped-call]
+        made.notary.store = _ThreadsStore(made.notary.store_factory)
+    return made
 
 
 @contextmanager
@@ -141,6 +179,8 @@ def domain_errors(path: str, root_dir: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise _disk_error(path, error) from error
+    except NotImplementedError as error:
+        raise UnsupportedError("The contents manager cannot do that") from error
     except UnicodeEncodeError as error:
         raise BadRequestError(f"{path!a} has no form in UTF-8") from error
 

@@ -61,7 +61,7 @@ def problem(notebook: dict[str, Any]) -> str | None:
             # A copy: validation repairs ids in place, which is the document's to do.
             nbformat.validate(json.loads(json.dumps(notebook)))
     except nbformat.ValidationError as error:
-        return f"Notebook validation failed: {error.message}:\n{_instance(error)}"
+        return f"Notebook validation failed: {error}:\n{_instance(error)}"
     return None
 
 

@@ -29,14 +29,14 @@ Writer = Annotated[Identity, allow("write", "contents")]
 
 
 @router.get("/api/contents/checkpoints")
-@router.get("/api/contents/{path:path}/checkpoints")
+@router.get("/api/contents/{path:anypath}/checkpoints")
 async def list_checkpoints(request: Request, _: Reader, path: str = "") -> Response:
     """List a file's checkpoints."""
     checkpoints: Checkpoints = request.app.state.checkpoints
     return Response(dumps(await checkpoints.of(path)), media_type="application/json")
 
 
-@router.post("/api/contents/{path:path}/checkpoints", status_code=201)
+@router.post("/api/contents/{path:anypath}/checkpoints", status_code=201)
 async def create_checkpoint(request: Request, _: Writer, path: str) -> Response:
     """Make a checkpoint of a file."""
     checkpoints: Checkpoints = request.app.state.checkpoints
@@ -45,21 +45,21 @@ async def create_checkpoint(request: Request, _: Writer, path: str) -> Response:
     return Response(dumps(made), 201, headers, media_type="application/json")
 
 
-@router.post("/api/contents/{path:path}/checkpoints/{checkpoint_id}", status_code=204)
+@router.post("/api/contents/{path:anypath}/checkpoints/{checkpoint_id}", status_code=204)
 async def restore_checkpoint(request: Request, _: Writer, path: str, checkpoint_id: str) -> None:
     """Put a checkpoint in its file's place."""
     checkpoints: Checkpoints = request.app.state.checkpoints
     await checkpoints.restore(path, checkpoint_id)
 
 
-@router.delete("/api/contents/{path:path}/checkpoints/{checkpoint_id}", status_code=204)
+@router.delete("/api/contents/{path:anypath}/checkpoints/{checkpoint_id}", status_code=204)
 async def delete_checkpoint(request: Request, _: Writer, path: str, checkpoint_id: str) -> None:
     """Remove a checkpoint."""
     checkpoints: Checkpoints = request.app.state.checkpoints
     await checkpoints.delete(path, checkpoint_id)
 
 
-@router.post("/api/contents/{path:path}/trust", status_code=201)
+@router.post("/api/contents/{path:anypath}/trust", status_code=201)
 async def trust(request: Request, identity: Writer, path: str) -> Response:
     """Trust a notebook."""
     actions: Actions = request.app.state.contents
@@ -68,7 +68,7 @@ async def trust(request: Request, identity: Writer, path: str) -> Response:
 
 
 @router.get("/api/contents")
-@router.get("/api/contents/{path:path}")
+@router.get("/api/contents/{path:anypath}")
 async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
     request: Request,
     identity: Reader,
@@ -136,7 +136,7 @@ async def refresh_or_create(request: Request, _: Writer) -> Response:
 
 
 @router.post("/api/contents", status_code=201)
-@router.post("/api/contents/{path:path}", status_code=201)
+@router.post("/api/contents/{path:anypath}", status_code=201)
 async def post_contents(request: Request, _: Writer, path: str = "") -> Response:
     """Make an untitled file, notebook or folder in a folder, or a copy; the server names it."""
     return await _create(request, path, await json_body(request))
@@ -148,7 +148,7 @@ async def _create(request: Request, path: str, body: dict[str, Any]) -> Response
 
 
 @router.put("/api/contents")
-@router.put("/api/contents/{path:path}")
+@router.put("/api/contents/{path:anypath}")
 async def put_contents(request: Request, identity: Writer, path: str = "") -> Response:
     """Save a notebook, a file (whole or in chunks) or make a folder; answer its model."""
     actions: Actions = request.app.state.contents
@@ -157,7 +157,7 @@ async def put_contents(request: Request, identity: Writer, path: str = "") -> Re
 
 
 @router.patch("/api/contents")
-@router.patch("/api/contents/{path:path}")
+@router.patch("/api/contents/{path:anypath}")
 async def patch_contents(request: Request, _: Writer, path: str = "") -> Response:
     """Rename or move a file or folder; answer its model."""
     actions: Actions = request.app.state.contents
@@ -168,7 +168,7 @@ async def patch_contents(request: Request, _: Writer, path: str = "") -> Respons
 
 
 @router.delete("/api/contents", status_code=204)
-@router.delete("/api/contents/{path:path}", status_code=204)
+@router.delete("/api/contents/{path:anypath}", status_code=204)
 async def delete_contents(request: Request, _: Writer, path: str = "") -> None:
     """Delete a file or folder, or send it to the trash."""
     actions: Actions = request.app.state.contents

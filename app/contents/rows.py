@@ -132,7 +132,8 @@ async def folder_id(tx: Transaction, path: str) -> uuid.UUID:
     query = select(Content.id, Content.parent_id, Content.missing_since)
     row = (await tx.execute(query.where(Content.path == path))).one_or_none()
     if row and row.missing_since is None and (not path or row.parent_id):
-        return row.id
+        known: uuid.UUID = row.id
+        return known
     head, _, name = path.rpartition("/")
     parent = await folder_id(tx, head) if path else None
     values = {"path": path, "name": name, "type": "directory", "parent_id": parent}
@@ -145,7 +146,8 @@ async def folder_id(tx: Transaction, path: str) -> uuid.UUID:
         )
         .returning(Content.id)
     )
-    return (await tx.execute(made)).scalar_one()
+    made_id: uuid.UUID = (await tx.execute(made)).scalar_one()
+    return made_id
 
 
 async def record(tx: Transaction, folder: str, entries: Iterable[Entry]) -> None:
@@ -233,7 +235,8 @@ async def may_have_moved(
             and_(Content.missing_since.is_not(None), Content.hash.is_not(None)),
         )
     )
-    return list((await tx.execute(query.order_by(Content.path))).all())
+    found: Any = (await tx.execute(query.order_by(Content.path))).all()
+    return list(found)
 
 
 async def children_keys(tx: Transaction, path: str) -> dict[str, str]:

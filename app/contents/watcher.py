@@ -99,7 +99,7 @@ class Watcher:
         return events
 
     async def _watch_all(self) -> set[str]:
-        """Watch the folders that there are now; return those to look at: new ones and known ones."""
+        """Watch the folders that there are now; return those to look at, new or known."""
         folders, more = await self._following.folders_below("")
         if more:
             log.warning("only the %d folders nearest to the root are watched", len(folders))

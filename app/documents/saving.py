@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
 class DocumentGoneError(NotFoundError):
     """The document was deleted, with its file: there is nothing to save."""
 
