@@ -47,4 +47,6 @@ def _time(value: Any) -> str:
     """Return a time as Jupyter writes it: without microseconds when there are none."""
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} is not JSON")
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat()[:-6] + "Z"

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jupyter_core.paths import is_file_hidden
@@ -139,7 +140,7 @@ def _entry(path: str, os_path: str, info: os.stat_result) -> Entry:
         "created": _time(_created(info)),
         "content": None,
         "format": None,
-        "mimetype": mimetypes.guess_type(os_path)[0] if kind == "file" else None,
+        "mimetype": _mimetype(os_path) if kind == "file" else None,
         "size": None if is_dir else info.st_size,
         "writable": os.access(os_path, os.W_OK),
         "hash": None,
@@ -147,6 +148,12 @@ def _entry(path: str, os_path: str, info: os.stat_result) -> Entry:
         "type": kind,
     }
     return Entry(model, f"{info.st_dev:x}:{info.st_ino:x}")
+
+
+@lru_cache(maxsize=8192)
+def _mimetype(os_path: str) -> str | None:
+    """Return what jupyter_server guesses; a third of a listing's time without a memory."""
+    return mimetypes.guess_type(os_path)[0]
 
 
 def _time(timestamp: float) -> datetime:

@@ -8,6 +8,7 @@ records what another has just renamed. All functions flush; none commits.
 import uuid
 from collections.abc import Collection, Iterable
 from datetime import timedelta
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -39,6 +40,7 @@ _LOCK = 7366470211
 # How long a vanished file that was never opened is remembered, for it to turn up elsewhere.
 _REMEMBERED = timedelta(minutes=1)
 _SEEN = ("type", "mimetype", "writable", "size", "created", "last_modified")
+_seen = itemgetter(*_SEEN)
 
 
 async def lock(tx: Transaction, *, wait_seconds: int | None = None) -> None:
@@ -114,12 +116,14 @@ def is_as_recorded(entry: Entry, row: Row[Any]) -> bool:
     return (
         row.missing_since is None
         and row.file_key == entry.key
-        and tuple(row)[1:7] == tuple(entry.model[name] for name in _SEEN)
+        and row[1:7] == _seen(entry.model)
     )
 
 
 def storable(path: str) -> bool:
     """Tell whether PostgreSQL can hold a path: names that are no UTF-8 have no row."""
+    if path.isascii():
+        return True
     try:
         path.encode()
     except UnicodeEncodeError:
