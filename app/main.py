@@ -20,8 +20,13 @@ from starlette.requests import ClientDisconnect
 from app import __version__
 from app.auth.access import check_declarations
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.contents.actions import Actions
+from app.contents.checkpoints import Checkpoints
 from app.contents.disk import Disk
+from app.contents.files import router as files
+from app.contents.following import Following
 from app.contents.routes import router as contents
+from app.contents.watcher import Watcher
 from app.db.engine import Database, is_transient
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
@@ -53,8 +58,10 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         )
         async with database.transaction() as tx:
             owner = await ensure_owner(tx, settings.owner)
-        disk = Disk(settings.root_dir)
+        disk = Disk(settings.root_dir, settings)
         store = DocumentStore(database, disk, settings)
+        following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
+        watcher = Watcher(disk, following, settings)
         waiters = Waiters()
         host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
         app.state.settings = settings
@@ -62,12 +69,17 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner)
         app.state.disk = disk
         app.state.documents = store
+        app.state.following = following
+        app.state.contents = Actions(disk, store, following)
+        app.state.checkpoints = Checkpoints(database, disk, store, following)
+        app.state.watcher = watcher
         app.state.waiters = waiters
         app.state.kernels = host
         app.state.session_locks = WeakValueDictionary()
         # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
+        watcher.start()
         # What has been imported and made so far stays: a full collection that walks it takes as
         # long as a hundred messages.
         gc.collect()
@@ -76,6 +88,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         try:
             yield
         finally:
+            await watcher.close()
             await host.close()
             await store.close()
             await database.close()
@@ -92,7 +105,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.state.settings = settings
     prefix = settings.base_url.rstrip("/")
     for router in (
-        status, kernelspecs, kernels, channels, sessions, executions, documents, contents
+        status, kernelspecs, kernels, channels, sessions, executions, documents, contents, files
     ):  # fmt: skip
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)

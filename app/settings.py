@@ -5,6 +5,7 @@ Nothing here reads or makes files; that is for who uses a setting.
 
 import getpass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,3 +45,14 @@ class Settings(BaseSettings):
     websocket_max_message_bytes: int = 128 * 1024 * 1024
     channel_buffer_bytes: int = 16 * 1024 * 1024
     channel_queue_bytes: int = 64 * 1024 * 1024
+    # Contents: the class that reads and writes, its options, and what Jupyter lets one set.
+    contents_manager_class: str = (
+        "jupyter_server.services.contents.largefilemanager.AsyncLargeFileManager"
+    )
+    contents_manager_options: dict[str, Any] = {}
+    allow_hidden: bool = False
+    delete_to_trash: bool = True
+    always_delete_dir: bool = False
+    # Following what other programs do to files: on or off, and how many folders at most.
+    watch_files: bool = True
+    watch_folder_limit: int = Field(default=4096, ge=1)

@@ -6,7 +6,15 @@ under `models/sql`, with `Base.metadata`.
 
 from models import sql
 from models.base import Base
-from models.documents import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Notebook
+from models.documents import (
+    Cell,
+    Checkpoint,
+    Content,
+    Document,
+    DocumentSnapshot,
+    DocumentUpdate,
+    Notebook,
+)
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
@@ -14,6 +22,7 @@ from models.people import Token, User
 __all__ = [
     "Base",
     "Cell",
+    "Checkpoint",
     "Comm",
     "CommMessage",
     "Content",

@@ -26,17 +26,33 @@ from models.base import Base, Created, Exact, UuidKey
 class Content(Base):
     """A file under the root directory, as it was last seen on disk.
 
-    `path` is Jupyter's API path (relative to the root, `/` separated, no leading slash). One path
-    is one row; a rename changes the path and keeps the id.
+    `path` is Jupyter's API path (relative to the root, `/` separated, no leading slash; the root
+    itself is the empty path). One path is one row; a rename changes the path and keeps the id.
+    `parent_id` is the folder's row, null for the root and for what vanished with its folder.
+    `file_key` is the file's device and inode, by which a rename that another program made is
+    told. `missing_since` is when the file was found gone: it may come back or turn up elsewhere,
+    so the row is kept for a while, and for as long as it has a document. `size`, times and the
+    rest are those of a listing (a link's own, as Jupyter says); `hash` is the content's, known
+    for files that were opened, null once the file has changed.
     """
 
     __tablename__ = "contents"
     __table_args__ = (
         CheckConstraint("type IN ('notebook', 'file', 'directory')", name="type"),
         CheckConstraint("path NOT LIKE '/%'", name="path_is_relative"),
+        CheckConstraint("parent_id IS NULL OR path <> ''", name="root_has_no_parent"),
+        Index("contents_file_key_idx", "file_key", postgresql_where=text("file_key IS NOT NULL")),
+        Index(
+            "contents_missing_idx",
+            "missing_since",
+            postgresql_where=text("missing_since IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UuidKey]
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("contents.id", ondelete="SET NULL"), index=True
+    )
     path: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     type: Mapped[str]
@@ -48,6 +64,20 @@ class Content(Base):
     last_modified: Mapped[datetime | None]
     hash: Mapped[str | None]
     hash_algorithm: Mapped[str | None]
+    file_key: Mapped[str | None]
+    missing_since: Mapped[datetime | None]
+
+
+class Checkpoint(Base):
+    """A copy of a file that the contents manager keeps, as it was last listed or made here."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("content_id", "checkpoint_id"),)
+
+    id: Mapped[UuidKey]
+    content_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("contents.id", ondelete="CASCADE"))
+    checkpoint_id: Mapped[str]
+    last_modified: Mapped[datetime]
 
 
 class Document(Base):

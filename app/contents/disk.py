@@ -1,22 +1,21 @@
 """The files under the root directory, by way of jupyter_server's contents manager.
 
 Paths here are Jupyter's API paths. Errors are the domain's: NotFoundError for what is missing,
-hidden or outside the root, BadRequestError for the wrong type or bad content, StorageError when
-the disk refuses, in which case the old file is whole. Reading, hashing, serialising and writing
-run in a thread, so that a large file does not stop the event loop.
+hidden or outside the root, BadRequestError for the wrong type or bad content, ForbiddenError where
+the disk forbids it, StorageError when it fails, in which case the old file is whole. Reading,
+hashing, serialising and writing run in a thread, so that a large file does not stop the event loop.
+
+A manager that is no file manager (`files` is False) is asked for everything by its own methods:
+a notebook's hash is then that of its bytes as nbformat writes them, and between the check that
+nobody changed it and the writing somebody may.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
-import logging
 import os
 import posixpath
-import secrets
-import stat
 import time
-import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,30 +26,20 @@ from typing import Any, TypeVar
 
 import nbformat
 from jupyter_core.paths import is_hidden
-from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
-from nbformat import v4
-from tornado.web import HTTPError
-from traitlets.config import LoggingConfigurable
+from jupyter_core.utils import ensure_async
+from jupyter_server.services.contents.filemanager import FileContentsManager
 
-from app.errors import (
-    BadRequestError,
-    ConflictError,
-    DomainError,
-    ForbiddenError,
-    NotFoundError,
-    StorageError,
-)
+from app.contents.listing import Entry, can_scan, entry_at, scan
+from app.contents.manager import domain_errors, make_manager
+from app.contents.notebook_format import as_v4, problem, serialized
+from app.contents.writing import whole_file
+from app.errors import BadRequestError, DomainError, NotFoundError
+from app.settings import Settings
 
 T = TypeVar("T")
 
 # A file whose time of change is this close to when it was read may change again unnoticed.
 _RACY_SECONDS = 2.0
-_ERRORS: dict[int, type[DomainError]] = {
-    400: BadRequestError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-}
 
 
 class DiskChangedError(Exception):
@@ -66,6 +55,7 @@ class FileState:
     last_modified: datetime
     created: datetime
     writable: bool
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,14 +72,15 @@ class NotebookFile:
 
 
 class Disk:
-    """The files under one root directory."""
+    """The files under one root directory. Raises ManagerError when the settings make no manager."""
 
-    def __init__(self, root_dir: Path) -> None:
+    def __init__(self, root_dir: Path, settings: Settings | None = None) -> None:
         self.root_dir = root_dir.resolve()
-        self._manager: Any = AsyncLargeFileManager(
-            root_dir=str(self.root_dir), parent=LoggingConfigurable(log=logging.getLogger(__name__))
-        )
         self._notary_thread = ThreadPoolExecutor(1, "notary")
+        settings = settings or Settings()
+        self.manager: Any = make_manager(settings.model_copy(update={"root_dir": self.root_dir}))
+        self.files = isinstance(self.manager, FileContentsManager)
+        self._scans = self.files and can_scan(self.manager)
         self._seen: dict[str, tuple[tuple[int, int, int], float, FileState]] = {}
 
     def normalized(self, path: str) -> str:
@@ -99,12 +90,21 @@ class Disk:
         """
         clean = posixpath.normpath("/".join(part for part in path.split("/") if part) or ".")
         if clean == ".." or clean.startswith("../") or "\x00" in clean:
-            raise NotFoundError(f"No such file or directory: {path}")
+            raise NotFoundError(f"No such file or directory: {path!a}")
         try:
             clean.encode()
         except UnicodeEncodeError:
-            raise NotFoundError(f"No such file or directory: {path!r}") from None
+            raise NotFoundError(f"No such file or directory: {path!a}") from None
         return "" if clean == "." else clean
+
+    def os_path(self, path: str) -> Path:
+        """Return where a path is on disk; only for file based managers."""
+        return Path(self.manager._get_os_path(path))
+
+    async def run(self, path: str, operation: str, *args: Any) -> Any:
+        """Return what one of the manager's own operations returns; `path` is for its errors."""
+        async with self._domain_errors(path):
+            return await ensure_async(getattr(self.manager, operation)(*args))
 
     async def model(
         self,
@@ -117,35 +117,65 @@ class Disk:
     ) -> dict[str, Any]:
         """Return the model that Jupyter's contents API has, times as datetimes."""
         path = self.normalized(path)
+        # Only said when wanted: managers from before jupyter_server 2.11 do not know it.
+        more = {"require_hash": True} if hash else {}
         async with self._domain_errors(path):
-            found: dict[str, Any] = await self._manager.get(
-                path, content=content, type=type, format=format, require_hash=hash
+            await self._refuse_hidden(path)
+            found: dict[str, Any] = await ensure_async(
+                self.manager.get(path, content=content, type=type, format=format, **more)
             )
         return found
 
-    async def save_model(self, path: str, model: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Save a file (or a chunk) or make a folder; return its model and whether it is new."""
+    async def listing(self, path: str) -> tuple[dict[str, Any], list[Entry]]:
+        """Return a folder's model with its content, and that content as entries."""
         path = self.normalized(path)
+        if not self._scans:
+            model = await self.model(path, type="directory")
+            return model, [Entry(found) for found in model["content"]]
+        model = await self.model(path, type="directory", content=False)
         async with self._domain_errors(path):
-            self._refuse_hidden(path)
-            new = not self.exists(path)
-            saved: dict[str, Any] = await self._manager.save(model, path)
-        return saved, new
+            entries = await asyncio.to_thread(scan, self.manager, str(self.os_path(path)), path)
+        model.update(content=[entry.model for entry in entries], format="json")
+        return model, entries
 
-    def exists(self, path: str) -> bool:
+    async def entry(self, path: str) -> Entry | None:
+        """Return one file or folder as a listing shows it; None when it would not."""
+        path = self.normalized(path)
+        try:
+            if not self._scans:
+                return Entry(await self.model(path, content=False))
+            async with self._domain_errors(path):
+                await self._refuse_hidden(path)
+                os_path = str(self.os_path(path))
+                return await asyncio.to_thread(entry_at, self.manager, os_path, path)
+        except DomainError:
+            return None
+
+    async def exists(self, path: str) -> bool:
         """Tell whether there is a file or folder at a path that may be seen."""
         try:
+            if await self.is_hidden(path):
+                return False
             path = self.normalized(path)
-            self._refuse_hidden(path)
-            return Path(self._manager._get_os_path(path)).exists()
-        except (DomainError, HTTPError):
+            return bool(await self.run(path, "exists", path))
+        except DomainError:
             return False
+
+    async def is_file(self, path: str) -> bool:
+        """Tell whether a path is a file."""
+        return bool(await self.run(path, "file_exists", self.normalized(path)))
 
     async def is_directory(self, path: str) -> bool:
         """Tell whether a path is a folder."""
-        async with self._domain_errors(path):
-            os_path = self._manager._get_os_path(self.normalized(path))
-            return await asyncio.to_thread(Path(os_path).is_dir)
+        return bool(await self.run(path, "dir_exists", self.normalized(path)))
+
+    async def is_hidden(self, path: str) -> bool:
+        """Tell whether a path may not be seen; so is what cannot be a path."""
+        try:
+            path = self.normalized(path)
+            return not self.manager.allow_hidden and bool(await self.run(path, "is_hidden", path))
+        except (NotFoundError, BadRequestError):
+            return True
 
     async def for_client(
         self, path: str, notebook: dict[str, Any]
@@ -157,17 +187,20 @@ class Disk:
         return await self._in_notary_thread(self._for_client, path, notebook)
 
     def _for_client(self, path: str, notebook: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-        message = _problem(notebook)
+        message = problem(notebook)
         node: dict[str, Any] = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
-        self._manager.mark_trusted_cells(node, path)
+        self.manager.mark_trusted_cells(node, path)
         return node, message
 
-    async def sign(self, path: str, notebook: dict[str, Any]) -> None:
-        """Trust a notebook that a person saved, if all its cells say that it is trusted."""
-        await self._in_notary_thread(self._sign, path, notebook)
+    async def sign(self, path: str, notebook: dict[str, Any], *, trust: bool = False) -> None:
+        """Trust a notebook: if all its cells say that it is trusted, or at a person's word."""
+        await self._in_notary_thread(self._sign, path, notebook, trust)
 
-    def _sign(self, path: str, notebook: dict[str, Any]) -> None:
-        self._manager.check_and_sign(nbformat.from_dict(notebook), path)  # type: ignore[no-untyped-call]
+    def _sign(self, path: str, notebook: dict[str, Any], trust: bool) -> None:
+        node: dict[str, Any] = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+        if trust:
+            self.manager.notary.mark_cells(node, True)
+        self.manager.check_and_sign(node, path)
 
     async def _in_notary_thread(self, function: Callable[..., T], /, *arguments: Any) -> T:
         """Call what uses the signature database, whose SQLite connection is one thread's only."""
@@ -177,8 +210,10 @@ class Disk:
     async def state(self, path: str) -> FileState:
         """Return what a file is now, reading it only if it may have changed since the last time."""
         path = self.normalized(path)
+        if not self.files:
+            return (await self.read_notebook(path)).state
         async with self._domain_errors(path):
-            os_path = self._file(path)
+            os_path = await self._file(path)
             seen = self._seen.get(path)
             if (
                 seen
@@ -192,7 +227,10 @@ class Disk:
         """Read a notebook; BadRequestError when it is not JSON or not a notebook."""
         path = self.normalized(path)
         async with self._domain_errors(path):
-            os_path = self._file(path)
+            if not self.files:
+                model = await self.model(path, type="notebook")
+                return await asyncio.to_thread(_from_model, model)
+            os_path = await self._file(path)
             return await asyncio.to_thread(self._read_notebook, path, os_path)
 
     async def write_notebook(
@@ -207,25 +245,42 @@ class Disk:
         is written again; with `expected_hash` None there must be none.
         """
         path = self.normalized(path)
+        if not self.files:
+            return await self._save_notebook(path, content, expected_hash)
         async with self._domain_errors(path):
-            self._refuse_hidden(path)
-            os_path = Path(self._manager._get_os_path(path))
+            await self._refuse_hidden(path)
+            os_path = self.os_path(path)
             return await asyncio.to_thread(self._write, path, os_path, content, expected_hash)
+
+    async def _save_notebook(
+        self, path: str, content: bytes, expected_hash: str | None
+    ) -> FileState:
+        if await self.exists(path) and (await self.state(path)).hash != expected_hash:
+            raise DiskChangedError(path)
+        notebook = nbformat.reads(content.decode(), 4)  # type: ignore[no-untyped-call]
+        await self.run(
+            path, "save", {"type": "notebook", "format": "json", "content": notebook}, path
+        )
+        return await self.state(path)
 
     async def checkpoint(self, path: str) -> None:
         """Keep a copy of a file as it is, as Jupyter's checkpoint."""
         path = self.normalized(path)
-        async with self._domain_errors(path):
-            await self._manager.create_checkpoint(path)
+        await self.run(path, "create_checkpoint", path)
 
-    def _refuse_hidden(self, path: str) -> None:
-        os_path = self._manager._get_os_path(path)
-        if not self._manager.allow_hidden and is_hidden(os_path, str(self.root_dir)):
+    async def _refuse_hidden(self, path: str) -> None:
+        if self.manager.allow_hidden:
+            return
+        if self.files:
+            hidden = is_hidden(self.os_path(path), self.root_dir)
+        else:
+            hidden = await ensure_async(self.manager.is_hidden(path))
+        if hidden:
             raise NotFoundError(f"No such file or directory: {path}")
 
-    def _file(self, path: str) -> Path:
-        self._refuse_hidden(path)
-        os_path = Path(self._manager._get_os_path(path))
+    async def _file(self, path: str) -> Path:
+        await self._refuse_hidden(path)
+        os_path = self.os_path(path)
         if not os_path.exists():
             raise NotFoundError(f"No such file or directory: {path}")
         if not os_path.is_file():
@@ -242,13 +297,15 @@ class Disk:
     def _saw(
         self, path: str, os_path: Path, content: bytes, signature: tuple[int, int, int]
     ) -> FileState:
-        info = os_path.stat()
+        # What a listing says of it, so that the rows agree.
+        info = os_path.lstat()
         state = FileState(
             hash=hashlib.sha256(content).hexdigest(),
-            size=len(content),
-            last_modified=datetime.fromtimestamp(signature[0] / 1e9, UTC),
+            size=info.st_size,
+            last_modified=datetime.fromtimestamp(info.st_mtime, UTC),
             created=datetime.fromtimestamp(info.st_ctime, UTC),
             writable=os.access(os_path, os.W_OK),
+            key=f"{info.st_dev:x}:{info.st_ino:x}",
         )
         self._seen[path] = (signature, time.time(), state)
         return state
@@ -261,7 +318,7 @@ class Disk:
             raise BadRequestError(f"{path} is not UTF-8 encoded", reason="bad format") from None
         try:
             raw = json.loads(text)
-            notebook, message = _as_v4(raw)
+            notebook, message = as_v4(raw)
             return NotebookFile(notebook, state, int(raw["nbformat"]), message)
         except Exception as error:
             raise BadRequestError(f"Unreadable Notebook: {path} {error!r}") from error
@@ -269,135 +326,40 @@ class Disk:
     def _write(
         self, path: str, os_path: Path, content: bytes, expected_hash: str | None
     ) -> FileState:
-        if os_path.is_symlink():
-            os_path = os_path.resolve()
         if os_path.exists():
             _, found = self._read(path, os_path)
             if found.hash != expected_hash:
                 raise DiskChangedError(path)
             if found.hash == hashlib.sha256(content).hexdigest():
                 return found
-            if not os.access(os_path, os.W_OK):
-                raise PermissionError(13, "Permission denied", str(os_path))
         elif not os_path.parent.is_dir():
             raise NotFoundError(f"No such directory: {posixpath.dirname(path)}")
-        if os_path.exists() and not os.access(os_path.parent, os.W_OK):
-            # A writable file in a folder that is not: it can only be overwritten in place.
-            os_path.write_bytes(content)
-        else:
-            _replace_file(os_path, content)
+        with whole_file(os_path) as file:
+            file.write(content)
         return self._saw(path, os_path, content, _signature(os_path))
 
     @asynccontextmanager
     async def _domain_errors(self, path: str) -> AsyncIterator[None]:
-        try:
+        with domain_errors(path, self.root_dir):
             yield
-        except HTTPError as error:
-            message = str(error.log_message or error.reason or "")
-            message = message.replace(f"{self.root_dir}/", "")
-            kind = _ERRORS.get(error.status_code, StorageError)
-            raise kind(message, reason=error.reason) from error
-        except FileNotFoundError as error:
-            raise NotFoundError(f"No such file or directory: {path}") from error
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror or error}") from error
 
 
-def serialized(notebook: dict[str, Any]) -> bytes:
-    """Return a notebook as the bytes of its file, as nbformat writes them."""
-    node = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
-    text: str = v4.writes_json(node)  # type: ignore[no-untyped-call]
-    return (text if text.endswith("\n") else text + "\n").encode()
-
-
-def as_notebook(content: Any) -> tuple[dict[str, Any], str | None]:
-    """Return what a client sent as an nbformat 4 notebook, and why it is not valid, if so.
-
-    Raises BadRequestError when it is no notebook at all.
-    """
-    try:
-        return _as_v4(content)
-    except Exception as error:
-        raise BadRequestError(f"Not a notebook: {error!r}") from error
-
-
-def _as_v4(raw: Any) -> tuple[dict[str, Any], str | None]:
-    if not isinstance(raw, dict) or not isinstance(raw.get("nbformat"), int | float):
-        raise ValueError("the document has no nbformat")
-    major = int(raw["nbformat"])
-    if major >= 4:
-        notebook = v4.to_notebook(_completed(raw))  # type: ignore[no-untyped-call]
-    else:
-        notebook = nbformat.versions[major].to_notebook_json(raw)
-        notebook = nbformat.convert(notebook, 4)  # type: ignore[no-untyped-call]
-        notebook = v4.to_notebook(notebook)  # type: ignore[no-untyped-call]
-    problem = _problem(notebook)
-    plain: dict[str, Any] = json.loads(json.dumps(notebook))
-    for cell in plain["cells"]:
-        if not isinstance(cell["source"], str):
-            raise ValueError("a cell's source is not text")
-    return plain, problem
-
-
-def _problem(notebook: dict[str, Any]) -> str | None:
-    """Return Jupyter's message about a notebook that is not valid."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # A copy: validation repairs ids in place, which is the document's to do.
-            nbformat.validate(json.loads(json.dumps(notebook)))
-    except nbformat.ValidationError as error:
-        return f"Notebook validation failed: {error.message}:\n{_instance(error)}"
-    return None
-
-
-def _completed(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy in which what nbformat's own reader needs is there."""
-    notebook: dict[str, Any] = json.loads(json.dumps(raw))
-    notebook.setdefault("metadata", {})
-    notebook.setdefault("nbformat_minor", 0)
-    for cell in notebook.setdefault("cells", []):
-        cell.setdefault("metadata", {})
-        cell.setdefault("source", "")
-        if cell["cell_type"] not in ("code", "markdown", "raw"):
-            raise ValueError(f"unknown cell type {cell['cell_type']!r}")
-        if cell["cell_type"] == "code":
-            cell.setdefault("outputs", [])
-            cell.setdefault("execution_count", None)
-    return notebook
-
-
-def _instance(error: Any) -> str:
-    try:
-        return json.dumps(error.instance, indent=1)[:2000]
-    except (TypeError, ValueError):
-        return ""
+def _from_model(model: dict[str, Any]) -> NotebookFile:
+    """Return the notebook that a manager gave, its state being that of the bytes it would have."""
+    notebook, message = as_v4(model["content"])
+    for cell in notebook["cells"]:
+        cell["metadata"].pop("trusted", None)
+    content = serialized(notebook)
+    state = FileState(
+        hash=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        last_modified=model["last_modified"],
+        created=model["created"],
+        writable=bool(model["writable"]),
+    )
+    return NotebookFile(notebook, state, 4, message)
 
 
 def _signature(os_path: Path) -> tuple[int, int, int]:
     info = os_path.stat()
     return info.st_mtime_ns, info.st_size, info.st_ino
-
-
-def _replace_file(os_path: Path, content: bytes) -> None:
-    """Write a new file beside the old one, and put it in its place once it is whole on disk.
-
-    jupyter_server copies the old file away and overwrites it, which leaves a broken file when the
-    process ends in between. Mode, and the owner where allowed, stay the old file's.
-    """
-    temporary = os_path.with_name(f".~{secrets.token_hex(4)}.{os_path.name}"[:200])
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            with contextlib.suppress(FileNotFoundError):
-                old = os_path.stat()
-                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
-                with contextlib.suppress(PermissionError):
-                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
-            os.fsync(file.fileno())
-        temporary.replace(os_path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

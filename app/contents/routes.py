@@ -1,34 +1,77 @@
-"""HTTP of contents, as Jupyter Server answers it: reading and writing notebooks and files.
+"""HTTP of contents, as Jupyter Server answers it.
 
 Notebooks go through their document, so that what is answered has the outputs of this moment;
 everything else is what the disk says.
 """
 
-import asyncio
-import json
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app.auth.access import allow
 from app.auth.identity import Identity
-from app.contents.disk import Disk, as_notebook
+from app.contents.actions import Actions
+from app.contents.answers import dumps, location, model_answer
+from app.contents.checkpoints import Checkpoints
+from app.contents.disk import Disk
+from app.contents.following import Following
 from app.documents.store import DocumentStore
-from app.errors import BadRequestError
-from app.web import isoformat, json_body
+from app.errors import BadRequestError, NotFoundError
+from app.web import json_body, text_field
 
 router = APIRouter()
 
 _TYPES = ("directory", "file", "notebook")
-_FORMATS = ("json", "text", "base64")
+_FORMATS = ("text", "base64")
+
+Reader = Annotated[Identity, allow("read", "contents")]
+Writer = Annotated[Identity, allow("write", "contents")]
+
+
+@router.get("/api/contents/checkpoints")
+@router.get("/api/contents/{path:anypath}/checkpoints")
+async def list_checkpoints(request: Request, _: Reader, path: str = "") -> Response:
+    """List a file's checkpoints."""
+    checkpoints: Checkpoints = request.app.state.checkpoints
+    return Response(dumps(await checkpoints.of(path)), media_type="application/json")
+
+
+@router.post("/api/contents/{path:anypath}/checkpoints", status_code=201)
+async def create_checkpoint(request: Request, _: Writer, path: str) -> Response:
+    """Make a checkpoint of a file."""
+    checkpoints: Checkpoints = request.app.state.checkpoints
+    made = await checkpoints.create(path)
+    headers = {"Location": location(request, path.strip("/"), "checkpoints", made["id"])}
+    return Response(dumps(made), 201, headers, media_type="application/json")
+
+
+@router.post("/api/contents/{path:anypath}/checkpoints/{checkpoint_id}", status_code=204)
+async def restore_checkpoint(request: Request, _: Writer, path: str, checkpoint_id: str) -> None:
+    """Put a checkpoint in its file's place."""
+    checkpoints: Checkpoints = request.app.state.checkpoints
+    await checkpoints.restore(path, checkpoint_id)
+
+
+@router.delete("/api/contents/{path:anypath}/checkpoints/{checkpoint_id}", status_code=204)
+async def delete_checkpoint(request: Request, _: Writer, path: str, checkpoint_id: str) -> None:
+    """Remove a checkpoint."""
+    checkpoints: Checkpoints = request.app.state.checkpoints
+    await checkpoints.delete(path, checkpoint_id)
+
+
+@router.post("/api/contents/{path:anypath}/trust", status_code=201)
+async def trust(request: Request, identity: Writer, path: str) -> Response:
+    """Trust a notebook."""
+    actions: Actions = request.app.state.contents
+    await actions.trust(path, actor_id=identity.id)
+    return Response(status_code=201)
 
 
 @router.get("/api/contents")
-@router.get("/api/contents/{path:path}")
+@router.get("/api/contents/{path:anypath}")
 async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
     request: Request,
-    identity: Annotated[Identity, allow("read", "contents")],
+    identity: Reader,
     path: str = "",
     type: Annotated[str | None, Query()] = None,  # noqa: A002 (Jupyter's name)
     format: Annotated[str | None, Query()] = None,  # noqa: A002 (Jupyter's name)
@@ -38,26 +81,35 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
     """Answer the model of a file, folder or notebook."""
     disk: Disk = request.app.state.disk
     if type is not None and type not in _TYPES:
-        raise BadRequestError(f"Type {type!r} is invalid")
+        type = "file"  # noqa: A001 (as Jupyter does)
     if format is not None and format not in _FORMATS:
         raise BadRequestError(f"Format {format!r} is invalid")
     with_content, with_hash = _flag("content", content), _flag("hash", hash)
     path = disk.normalized(path)
-    is_notebook = type == "notebook" or (type is None and path.endswith(".ipynb"))
-    if with_content and is_notebook and not await disk.is_directory(path):
-        return await _notebook(request, identity, path, with_hash=with_hash)
-    model = await disk.model(path, content=with_content, type=type, format=format, hash=with_hash)
-    return await _answer(model)
+    if await disk.is_hidden(path):
+        raise NotFoundError(f"file or directory {path!r} does not exist")
+    if with_content and await disk.is_directory(path):
+        if type not in (None, "directory"):
+            raise BadRequestError(f"{path} is a directory, not a {type}", reason="bad type")
+        following: Following = request.app.state.following
+        model = await following.listing(path)
+    elif with_content and (type == "notebook" or (type is None and path.endswith(".ipynb"))):
+        model = await _notebook(request, identity, path, with_hash=with_hash)
+    else:
+        model = await disk.model(
+            path, content=with_content, type=type, format=format, hash=with_hash
+        )
+    return await model_answer(request, model, with_location=False)
 
 
 async def _notebook(
     request: Request, identity: Identity, path: str, *, with_hash: bool
-) -> Response:
+) -> dict[str, Any]:
     disk: Disk = request.app.state.disk
     documents: DocumentStore = request.app.state.documents
     document = await documents.open_notebook(path, actor_id=identity.id)
     notebook = await documents.notebook(document.id)
-    if not disk.exists(path):
+    if not await disk.exists(path):
         # Deleted by another program while it had unsaved changes: it is written again.
         await documents.save_now(document.id)
     model = await disk.model(path, content=False, type="notebook", hash=with_hash)
@@ -65,72 +117,65 @@ async def _notebook(
     model.update(content=content, format="json")
     if message:
         model["message"] = message
-    return await _answer(model)
+    return model
 
 
-@router.put("/api/contents/{path:path}")
-async def put_contents(
-    request: Request,
-    path: str,
-    identity: Annotated[Identity, allow("write", "contents")],
-) -> Response:
+@router.post("/api/contents/refresh")
+async def refresh_or_create(request: Request, _: Writer) -> Response:
+    """Bring what other programs did to files into the tables, and answer what that was.
+
+    In a folder named `refresh`, Jupyter's way to make something (a body with `type`, `ext` or
+    `copy_from`) still works.
+    """
+    body = await json_body(request)
+    if body.keys() & {"type", "ext", "copy_from"}:
+        return await _create(request, "refresh", body)
+    following: Following = request.app.state.following
+    found = await following.refresh(text_field(body, "path") or "")
+    return Response(dumps(found.as_json()), media_type="application/json")
+
+
+@router.post("/api/contents", status_code=201)
+@router.post("/api/contents/{path:anypath}", status_code=201)
+async def post_contents(request: Request, _: Writer, path: str = "") -> Response:
+    """Make an untitled file, notebook or folder in a folder, or a copy; the server names it."""
+    return await _create(request, path, await json_body(request))
+
+
+async def _create(request: Request, path: str, body: dict[str, Any]) -> Response:
+    actions: Actions = request.app.state.contents
+    return await model_answer(request, await actions.create(path, body), status=201)
+
+
+@router.put("/api/contents")
+@router.put("/api/contents/{path:anypath}")
+async def put_contents(request: Request, identity: Writer, path: str = "") -> Response:
     """Save a notebook, a file (whole or in chunks) or make a folder; answer its model."""
-    disk: Disk = request.app.state.disk
-    documents: DocumentStore = request.app.state.documents
-    model = await json_body(request)
-    kind = model.get("type")
-    if kind is None:
-        raise BadRequestError("No file type provided")
-    if kind not in _TYPES:
-        raise BadRequestError(f"Unhandled contents type: {kind}")
-    if kind != "directory" and model.get("content") is None:
-        raise BadRequestError("No file content provided")
-    path = disk.normalized(path)
-    if kind == "notebook":
-        notebook, message = await asyncio.to_thread(as_notebook, model["content"])
-        new = not disk.exists(path)
-        await documents.put_notebook(path, model["content"], actor_id=identity.id)
-        await disk.sign(path, _with_trust(notebook, model["content"]))
-        saved = await disk.model(path, content=False, type="notebook")
-        if message:
-            saved["message"] = message
-    else:
-        saved, new = await disk.save_model(path, model)
-        if await documents.is_open(path):
-            await documents.open_notebook(path, actor_id=identity.id)
-    headers = {"Location": f"{request.url.path}"} if new else None
-    return await _answer(saved, status=201 if new else 200, headers=headers)
+    actions: Actions = request.app.state.contents
+    model, new = await actions.save(path, await json_body(request), actor_id=identity.id)
+    return await model_answer(request, model, status=201 if new else 200)
 
 
-def _with_trust(notebook: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a notebook whose cells are as trusted as those that the client sent."""
-    cells = []
-    for cell, original in zip(notebook["cells"], sent.get("cells") or [], strict=False):
-        trusted = (original.get("metadata") or {}).get("trusted", False)
-        cells.append({**cell, "metadata": {**cell["metadata"], "trusted": trusted}})
-    return {**notebook, "cells": cells}
+@router.patch("/api/contents")
+@router.patch("/api/contents/{path:anypath}")
+async def patch_contents(request: Request, _: Writer, path: str = "") -> Response:
+    """Rename or move a file or folder; answer its model."""
+    actions: Actions = request.app.state.contents
+    if not (await request.body()).strip():
+        raise BadRequestError("JSON body missing")
+    new = text_field(await json_body(request), "path")
+    return await model_answer(request, await actions.rename(path, path if new is None else new))
+
+
+@router.delete("/api/contents", status_code=204)
+@router.delete("/api/contents/{path:anypath}", status_code=204)
+async def delete_contents(request: Request, _: Writer, path: str = "") -> None:
+    """Delete a file or folder, or send it to the trash."""
+    actions: Actions = request.app.state.contents
+    await actions.delete(path)
 
 
 def _flag(name: str, value: str) -> bool:
     if value not in ("0", "1"):
         raise BadRequestError(f"{name.capitalize()} {value!r} is invalid")
     return value == "1"
-
-
-async def _answer(
-    model: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    """Answer a model; NaN is written as Jupyter does, which Starlette's own response refuses."""
-    text = await asyncio.to_thread(json.dumps, _plain(model))
-    return Response(text, status, headers, media_type="application/json")
-
-
-def _plain(model: dict[str, Any]) -> dict[str, Any]:
-    """Return a model with its times as Jupyter writes them, also in a folder's entries."""
-    plain = {
-        key: isoformat(value) if isinstance(value, datetime) else value
-        for key, value in model.items()
-    }
-    if model.get("type") == "directory" and isinstance(model.get("content"), list):
-        plain["content"] = [_plain(entry) for entry in model["content"]]
-    return plain

@@ -10,13 +10,14 @@ import contextlib
 import hashlib
 import logging
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
-from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile, serialized
+from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile
+from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
 from app.documents.merge import Base, base_of, merge
 from app.documents.replace import identify
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from app.documents.store import DocumentStore
 
 log = logging.getLogger(__name__)
+
+
+class DocumentGoneError(NotFoundError):
+    """The document was deleted, with its file: there is nothing to save."""
+
 
 # Each save holds a connection while it writes; more at once would take them from requests.
 _SAVES_AT_ONCE = 3
@@ -66,6 +72,8 @@ class NotebookSaving:
                         return
                     await self._take(document_id, None)
                 raise StorageError("the file is being changed by another program all the time")
+            except DocumentGoneError:
+                log.info("document %s was deleted before it was saved", document_id)
             except DomainError as error:
                 await self._note_error(document_id, error.message)
                 raise
@@ -171,8 +179,24 @@ class NotebookSaving:
         async with self._database.read() as session:
             found = (await session.execute(query)).one_or_none()
         if found is None:
-            raise NotFoundError(f"No such document: {document_id}")
+            raise DocumentGoneError(f"No such document: {document_id}")
         return found[0], found[1]
+
+    @asynccontextmanager
+    async def holding(self, document_ids: Collection[uuid.UUID]) -> AsyncIterator[Transaction]:
+        """Keep the files of documents from being saved or merged; yield a transaction for that.
+
+        For renaming and deleting: whoever waits finds the path that the transaction left.
+        """
+        wanted = sorted(document_ids)
+        async with AsyncExitStack() as stack:
+            for document_id in wanted:
+                lock = self._locks.setdefault(document_id, asyncio.Lock())
+                await stack.enter_async_context(lock)
+            tx = await stack.enter_async_context(self._database.transaction(recorder=True))
+            for document_id in wanted:
+                await tx.execute(select(func.pg_advisory_xact_lock(_key(document_id))))
+            yield tx
 
     @asynccontextmanager
     async def _alone(self, document_id: uuid.UUID) -> AsyncIterator[None]:
@@ -180,12 +204,15 @@ class NotebookSaving:
         lock = self._locks.setdefault(document_id, asyncio.Lock())
         try:
             async with lock, self._slots, self._database.transaction(recorder=True) as tx:
-                key = int.from_bytes(document_id.bytes[:8], "big", signed=True)
-                await tx.execute(select(func.pg_advisory_xact_lock(key)))
+                await tx.execute(select(func.pg_advisory_xact_lock(_key(document_id))))
                 yield
         finally:
             if not lock.locked():
                 self._locks.pop(document_id, None)
+
+
+def _key(document_id: uuid.UUID) -> int:
+    return int.from_bytes(document_id.bytes[:8], "big", signed=True)
 
 
 def _encode(notebook: dict[str, Any]) -> tuple[bytes, Base]:
@@ -208,10 +235,13 @@ async def _update_content(tx: Transaction, document_id: uuid.UUID, state: FileSt
         .where(Content.id == content_id)
         .values(
             size=state.size,
+            created=state.created,
             last_modified=state.last_modified,
             writable=state.writable,
             hash=state.hash,
             hash_algorithm="sha256",
+            file_key=state.key,
+            missing_since=None,
         ),
         execution_options={"synchronize_session": False},
     )

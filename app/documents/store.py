@@ -16,7 +16,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.contents.disk import Disk, DiskChangedError, NotebookFile, as_notebook, serialized
+from app.contents import rows
+from app.contents.disk import Disk, DiskChangedError, NotebookFile
+from app.contents.notebook_format import as_notebook, serialized
 from app.db.engine import Database, Transaction
 from app.documents import load, queries
 from app.documents.editor import NotebookEditor
@@ -224,7 +226,7 @@ class DocumentStore:
         """
         path = self._disk.normalized(path)
         wanted, _ = await asyncio.to_thread(as_notebook, notebook)
-        if not self._disk.exists(path):
+        if not await self._disk.exists(path):
             document = await self._document_at(path)
             if document is None or document.saved_version == document.version:
                 wanted = {**wanted, "cells": identify(wanted["cells"], [])}
@@ -246,6 +248,27 @@ class DocumentStore:
         """Write the document to its file, if that is behind; StorageError when the disk refuses."""
         await self._saving.save(document_id)
 
+    async def save_below(self, path: str) -> None:
+        """Write the unsaved documents of a file, or of a folder's files, to their files.
+
+        StorageError when the disk refuses one.
+        """
+        async with self._database.read() as session:
+            unsaved = (await session.execute(rows.unsaved_documents(path))).scalars().all()
+        for document_id in unsaved:
+            await self.save_now(document_id)
+
+    @asynccontextmanager
+    async def holding(self, path: str) -> AsyncIterator[Transaction]:
+        """Yield a transaction in which a file, or a folder, may be renamed or deleted.
+
+        Nothing is saved to its files, or merged from them, meanwhile.
+        """
+        async with self._database.read() as session:
+            found = (await session.execute(rows.document_ids(path))).scalars().all()
+        async with self._saving.holding(found) as tx:
+            yield tx
+
     def touch(self, document_id: uuid.UUID) -> None:
         """Have a document saved soon."""
         self._saver.touch(document_id)
@@ -265,6 +288,7 @@ class DocumentStore:
     async def _load(self, path: str, file: NotebookFile, actor_id: uuid.UUID | None) -> Document:
         """Make the rows and the document of a file, unless somebody else just did."""
         async with self._database.transaction() as tx:
+            await self._follow(tx, path, file)
             content_id = await _content_id(tx, path, file)
             query = select(Document).where(Document.content_id == content_id)
             known = (await tx.execute(query)).scalar_one_or_none()
@@ -291,6 +315,27 @@ class DocumentStore:
             )
             await tx.refresh(document)
             return document
+
+    async def _follow(self, tx: Transaction, path: str, file: NotebookFile) -> None:
+        """Let the rows of a file that another program renamed to `path` follow it.
+
+        The watcher does it too, but people open a file sooner.
+        """
+        if file.state.key is None:
+            return
+        found = await rows.may_have_moved(tx, [file.state.key], [path])
+        if any(row.path == path for row in found):
+            return
+        for row in found:
+            same = (row.file_key, row.size, row.last_modified) == (
+                file.state.key,
+                file.state.size,
+                file.state.last_modified,
+            )
+            if same and not await self._disk.exists(row.path):
+                await rows.lock(tx)
+                await rows.move(tx, row.path, path)
+                return
 
     def _slot(self, document_id: uuid.UUID) -> _Slot:
         slot = self._slots.setdefault(document_id, _Slot())
@@ -330,9 +375,12 @@ class DocumentStore:
 
 async def _content_id(tx: Transaction, path: str, file: NotebookFile) -> uuid.UUID:
     """Return the id of the file's row, locked, made if absent."""
+    folder, _, name = path.rpartition("/")
     columns = {
         "path": path,
-        "name": path.rsplit("/", 1)[-1],
+        "name": name,
+        "parent_id": await rows.folder_id(tx, folder),
+        "file_key": file.state.key,
         "type": "notebook",
         "format": "json",
         "writable": file.state.writable,

@@ -73,7 +73,7 @@ async def test_folders_and_files(client, saved):
         ("/api/contents/sub?type=notebook", 400),
         ("/api/contents/t.txt?type=directory", 400),
         ("/api/contents/t.txt?type=notebook", 400),
-        ("/api/contents/a.ipynb?type=strange", 400),
+        ("/api/contents/sub?type=strange", 400),
         ("/api/contents/t.txt?format=strange", 400),
         ("/api/contents/t.txt?content=2", 400),
     ],
@@ -129,8 +129,10 @@ async def test_an_invalid_notebook_is_saved_with_a_message(client, root_dir):
     [
         "{",
         "[]",
-        "{}",
-        '{"type":"notebook"}',
+        '{"type":"notebook","content":null}',
+        '{"type":"notebook","content":"text"}',
+        '{"type":["notebook"],"content":{}}',
+        '{"type":"file","format":"text","content":"x","chunk":"1"}',
         '{"type":"zebra","content":1}',
         '{"type":"notebook","content":[]}',
         '{"type":"notebook","content":{"nbformat":4,"cells":[{}]}}',
@@ -150,6 +152,11 @@ async def test_files_and_folders_are_saved(client, root_dir):
     assert (await client.put("/api/contents/n.txt", json=body)).status_code == 200
     assert (root_dir / "n.txt").read_text() == "hi"
     assert (await client.put("/api/contents/d", json={"type": "directory"})).status_code == 201
+    # As in Jupyter, what is new need not say what it is.
+    made = await client.put("/api/contents/new.ipynb", json={"type": "notebook"})
+    assert (made.status_code, made.json()["type"]) == (201, "notebook")
+    assert json.loads((root_dir / "new.ipynb").read_text())["cells"] == []
+    assert (await client.put("/api/contents/new.ipynb", content="{}")).status_code == 404
 
 
 async def test_the_cells_of_a_document(client, saved):

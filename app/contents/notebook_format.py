@@ -1,0 +1,88 @@
+"""Notebooks as nbformat 4, from whatever a file or a client has, and back to a file's bytes.
+
+Nothing here touches the disk.
+"""
+
+import json
+import warnings
+from typing import Any
+
+import nbformat
+from nbformat import v4
+
+from app.errors import BadRequestError
+
+
+def serialized(notebook: dict[str, Any]) -> bytes:
+    """Return a notebook as the bytes of its file, as nbformat writes them."""
+    node = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+    text: str = v4.writes_json(node)  # type: ignore[no-untyped-call]
+    return (text if text.endswith("\n") else text + "\n").encode()
+
+
+def as_notebook(content: Any) -> tuple[dict[str, Any], str | None]:
+    """Return what a client sent as an nbformat 4 notebook, and why it is not valid, if so.
+
+    Raises BadRequestError when it is no notebook at all.
+    """
+    try:
+        return as_v4(content)
+    except Exception as error:
+        raise BadRequestError(f"Not a notebook: {error!r}") from error
+
+
+def as_v4(raw: Any) -> tuple[dict[str, Any], str | None]:
+    """Return any notebook as nbformat 4, and why it is not valid, if so.
+
+    Raises whatever nbformat raises when it is no notebook at all.
+    """
+    if not isinstance(raw, dict) or not isinstance(raw.get("nbformat"), int | float):
+        raise ValueError("the document has no nbformat")
+    major = int(raw["nbformat"])
+    if major >= 4:
+        notebook = v4.to_notebook(_completed(raw))  # type: ignore[no-untyped-call]
+    else:
+        notebook = nbformat.versions[major].to_notebook_json(raw)
+        notebook = nbformat.convert(notebook, 4)  # type: ignore[no-untyped-call]
+        notebook = v4.to_notebook(notebook)  # type: ignore[no-untyped-call]
+    message = problem(notebook)
+    plain: dict[str, Any] = json.loads(json.dumps(notebook))
+    for cell in plain["cells"]:
+        if not isinstance(cell["source"], str):
+            raise ValueError("a cell's source is not text")
+    return plain, message
+
+
+def problem(notebook: dict[str, Any]) -> str | None:
+    """Return Jupyter's message about a notebook that is not valid."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A copy: validation repairs ids in place, which is the document's to do.
+            nbformat.validate(json.loads(json.dumps(notebook)))
+    except nbformat.ValidationError as error:
+        return f"Notebook validation failed: {error}:\n{_instance(error)}"
+    return None
+
+
+def _completed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy in which what nbformat's own reader needs is there."""
+    notebook: dict[str, Any] = json.loads(json.dumps(raw))
+    notebook.setdefault("metadata", {})
+    notebook.setdefault("nbformat_minor", 0)
+    for cell in notebook.setdefault("cells", []):
+        cell.setdefault("metadata", {})
+        cell.setdefault("source", "")
+        if cell["cell_type"] not in ("code", "markdown", "raw"):
+            raise ValueError(f"unknown cell type {cell['cell_type']!r}")
+        if cell["cell_type"] == "code":
+            cell.setdefault("outputs", [])
+            cell.setdefault("execution_count", None)
+    return notebook
+
+
+def _instance(error: Any) -> str:
+    try:
+        return json.dumps(error.instance, indent=1)[:2000]
+    except (TypeError, ValueError):
+        return ""
