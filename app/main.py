@@ -12,6 +12,8 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket, WebSocketState
 
 from app import __version__
 from app.auth.access import check_declarations
@@ -31,6 +33,8 @@ from app.recorder.waiters import Waiters
 from app.sessions.routes import router as sessions
 from app.settings import Settings
 from app.status.routes import router as status
+from app.terminals.routes import router as terminals
+from app.terminals.terminals import Terminals
 from app.web import ExactJSONResponse
 
 log = logging.getLogger(__name__)
@@ -63,9 +67,12 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
+        app.state.terminals = Terminals(database, settings, host.server_id)
+        await app.state.terminals.open()
         try:
             yield
         finally:
+            await app.state.terminals.close()
             await host.close()
             await store.close()
             await database.close()
@@ -81,7 +88,16 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     )
     app.state.settings = settings
     prefix = settings.base_url.rstrip("/")
-    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+    for router in (
+        status,
+        kernelspecs,
+        kernels,
+        sessions,
+        executions,
+        documents,
+        contents,
+        terminals,
+    ):
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_exception_handler(DomainError, _domain_error)
@@ -96,9 +112,15 @@ def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
     return JSONResponse({"message": message, "reason": reason}, status_code)
 
 
-async def _domain_error(_: Request, error: Exception) -> JSONResponse:
+async def _domain_error(connection: HTTPConnection, error: Exception) -> Any:
+    """Answer a domain error; a websocket that asked for what it may not have is refused so."""
     assert isinstance(error, DomainError)
-    return _answer(error.status, error.message, error.reason)
+    answer = _answer(error.status, error.message, error.reason)
+    if isinstance(connection, WebSocket):
+        if connection.application_state is WebSocketState.CONNECTING:
+            await connection.send_denial_response(answer)
+        return None
+    return answer
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

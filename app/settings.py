@@ -5,9 +5,13 @@ Nothing here reads or makes files; that is for who uses a setting.
 
 import getpass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# The fields of Jupyter's identity model that a user may be allowed to change.
+IdentityField = Literal["name", "display_name", "initials", "avatar_url", "color"]
 
 
 def _current_user() -> str:
@@ -39,3 +43,8 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = 10
     save_delay_seconds: float = 0.5
     save_interval_max_seconds: float = 5.0
+    terminals_enabled: bool = True
+    terminal_command: str | None = None
+    identity_updatable_fields: list[IdentityField] = ["color"]
+    nbconvert_concurrency: int = Field(default=2, ge=1)
+    metrics_public: bool = False

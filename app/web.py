@@ -46,6 +46,13 @@ def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
+def storable(value: str, name: str) -> str:
+    """Return a text that files and tables can hold; BadRequestError for NUL and lone surrogates."""
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadRequestError(f"{name} has a character that no name can have")
+    return value
+
+
 class ExactJSONResponse(JSONResponse):
     """JSON as ASCII, in which every string has a form: kernels print lone surrogates too."""
 

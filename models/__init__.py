@@ -10,12 +10,14 @@ from models.documents import Cell, Content, Document, DocumentSnapshot, Document
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
+from models.services import ConfigSection, Terminal
 
 __all__ = [
     "Base",
     "Cell",
     "Comm",
     "CommMessage",
+    "ConfigSection",
     "Content",
     "Document",
     "DocumentSnapshot",
@@ -28,6 +30,7 @@ __all__ = [
     "Output",
     "ServerProcess",
     "Session",
+    "Terminal",
     "Token",
     "User",
 ]

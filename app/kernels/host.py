@@ -113,6 +113,15 @@ class KernelHost:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return kernel
 
+    @property
+    def server_id(self) -> uuid.UUID:
+        """The id of this process's row."""
+        return self._server_id
+
+    def backlog(self) -> int:
+        """Return how many messages wait to be recorded."""
+        return sum(kernel.recorder.backlog for kernel in self._kernels.values())
+
     def ids(self) -> list[str]:
         """Return the ids of hosted kernels."""
         return list(self._kernels)

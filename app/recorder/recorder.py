@@ -59,6 +59,11 @@ class Recorder:
         self._drained.clear()
         self._arrived.set()
 
+    @property
+    def backlog(self) -> int:
+        """How many items wait to be written."""
+        return len(self._items)
+
     async def drain(self) -> None:
         """Wait until everything taken so far is committed."""
         await self._drained.wait()
