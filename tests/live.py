@@ -25,6 +25,15 @@ class LiveServer:
     http: httpx.AsyncClient
     address: str
 
+    def slow_socket(self) -> socket.socket:
+        """Return a connected socket that takes little before it is read."""
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        host, port = self.address.split(":")
+        made.connect((host, int(port)))
+        made.setblocking(False)
+        return made
+
     def connect(self, path: str, *, token: str | None = TOKEN, **options: Any):
         """Return a websocket to be entered; `path` starts with /."""
         headers = {"Authorization": f"token {token}"} if token else {}
@@ -35,14 +44,18 @@ class LiveServer:
 
 @contextlib.asynccontextmanager
 async def live(
-    settings: Settings, database_url: str, data_dir: Path, **config: Any
+    settings: Settings, database_url: str, data_dir: Path, *, send_buffer: int = 0, **config: Any
 ) -> AsyncIterator[LiveServer]:
     app = create_app(settings, database_url=database_url, token=TOKEN, data_dir=data_dir)
     with socket.socket() as listener:
+        if send_buffer:  # what one connection's socket takes, for tests of slow clients
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5, **config)
+            uvicorn.Config(
+                app, log_config=None, lifespan="on", timeout_graceful_shutdown=5, **config
+            )
         )
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         serving = asyncio.create_task(server.serve(sockets=[listener]))

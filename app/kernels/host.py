@@ -52,6 +52,7 @@ class KernelHost:
         self._log_dir = data_dir / "kernels"
         self._context = make_context()
         self._kernels: dict[str, RunningKernel] = {}
+        self._changing: set[str] = set()
         self._server_id = uuid.uuid4()
         self._heart: asyncio.Task[None] | None = None
 
@@ -122,6 +123,10 @@ class KernelHost:
         """Return how many messages wait to be recorded."""
         return sum(kernel.recorder.backlog for kernel in self._kernels.values())
 
+    def known(self) -> set[str]:
+        """Return the ids of hosted kernels, and of those being started or ended."""
+        return self._changing | self._kernels.keys()
+
     def ids(self) -> list[str]:
         """Return the ids of hosted kernels."""
         return list(self._kernels)
@@ -150,6 +155,7 @@ class KernelHost:
         if session_name:
             environment["JPY_SESSION_NAME"] = session_name
         await process.start(cwd=str(self._cwd(path)), env=environment)
+        self._changing.add(kernel_id)
         try:
             async with self._database.transaction() as tx:
                 tx.add(
@@ -164,6 +170,7 @@ class KernelHost:
                     )
                 )
         except BaseException:
+            self._changing.discard(kernel_id)
             await process.stop(now=True)
             raise
         recorder = Recorder(
@@ -175,6 +182,7 @@ class KernelHost:
         kernel = self._kernels[kernel_id] = RunningKernel(
             process, recorder, identity.id, self._settings
         )
+        self._changing.discard(kernel_id)
         kernel.begin()
         return kernel
 
@@ -182,9 +190,13 @@ class KernelHost:
         """End a kernel and the sessions that use it."""
         kernel = self.get(kernel_id)
         del self._kernels[kernel_id]
-        await kernel.stop(reason)
-        async with self._database.transaction() as tx:
-            await _end_sessions(tx, [kernel_id])
+        self._changing.add(kernel_id)
+        try:
+            await kernel.stop(reason)
+            async with self._database.transaction() as tx:
+                await _end_sessions(tx, [kernel_id])
+        finally:
+            self._changing.discard(kernel_id)
 
     def default_name(self) -> str:
         """Return the default kernelspec's name, as Jupyter Server has it."""

@@ -131,7 +131,7 @@ class PtyManager(NamedTermManager):
     def __init__(
         self,
         command: list[str],
-        environment: dict[str, str],
+        environment: dict[str, str | None],
         on_active: Callable[[Pty], None],
         on_ended: Callable[[Pty], None],
     ) -> None:

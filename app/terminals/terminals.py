@@ -41,9 +41,15 @@ class TerminalStartError(DomainError):
 class Terminals:
     """Starts, finds and ends terminals."""
 
-    def __init__(self, database: Database, settings: Settings, server_id: uuid.UUID) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        server_id: uuid.UUID,
+        *,
+        server_url: str | None = None,
+    ) -> None:
         self.enabled = settings.terminals_enabled
-        self.server_url: str | None = None
         self._database = database
         self._root_dir = settings.root_dir
         self._server_id = server_id
@@ -56,7 +62,8 @@ class Terminals:
         self._writer: asyncio.Task[None] | None = None
         self._ptys = PtyManager(
             _command(settings),
-            {"JUPYTER_SERVER_ROOT": str(settings.root_dir)},
+            # terminado removes what is None.
+            {"JUPYTER_SERVER_ROOT": str(settings.root_dir), "JUPYTER_SERVER_URL": server_url},
             self._on_active,
             self._on_ended,
         )
@@ -124,8 +131,6 @@ class Terminals:
         Jupyter.
         """
         folder = self._folder(cwd)
-        if self.server_url:
-            self._ptys.extra_env["JUPYTER_SERVER_URL"] = self.server_url
         async with self._starting:
             row = await self._reserve(identity, name, folder)
             try:
@@ -204,12 +209,12 @@ class Terminals:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._hurry.clear()
             try:
                 await self._write()
             except Exception as error:  # noqa: BLE001 (the database may be away for a while)
                 log.warning("terminals are not recorded yet: %s", error)
                 self._changed.set()
-            self._hurry.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ACTIVITY_SECONDS):
                     await self._hurry.wait()

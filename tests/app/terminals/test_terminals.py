@@ -213,30 +213,34 @@ async def _closed(websocket):
     return False
 
 
-async def test_a_slow_client_is_bounded_and_sees_the_present_later(server, monkeypatch):
+async def test_a_slow_client_is_bounded_and_sees_the_present_later(
+    settings, database_url, tmp_path, monkeypatch
+):
     monkeypatch.setattr(client_module, "_PENDING_CHARACTERS", 64 * 1024)
-    name = await started(server)
-    async with (
-        server.connect(path_of(name), max_queue=1) as slow,
-        server.connect(path_of(name)) as quick,
-    ):
-        await receive_json(slow)
-        screen = Screen(quick)
-        # 15 MB that only one client reads: far more than sockets hold.
-        await screen.type("head -c 15000000 /dev/zero | tr '\\0' x | fold; echo all-$((1+0))\n")
-        last = ""
-        async with asyncio.timeout(60):
-            while "all-1" not in last:
-                message = await receive_json(quick)
-                last = last[-20:] + message[1]
-        clients = server.app.state.terminals.get(name).clients
-        assert any(c._lags for c in clients)
-        assert all(c._pending_size <= 64 * 1024 + 65536 for c in clients)
-        # Once it reads again it gets the recent output on a fresh screen.
-        behind = Screen(slow)
-        await behind.shows("all-1")
-        assert "\x1bc" in behind.text
-        assert len(behind.text) < 14_000_000
+    async with live(settings, database_url, tmp_path / "data", send_buffer=16 * 1024) as server:
+        name = await started(server)
+        async with (
+            server.connect(
+                path_of(name), max_queue=1, sock=server.slow_socket(), compression=None
+            ) as slow,
+            server.connect(path_of(name)) as quick,
+        ):
+            await receive_json(slow)
+            screen = Screen(quick)
+            await screen.type("head -c 8000000 /dev/zero | tr '\\0' x | fold; echo all-$((1+0))\n")
+            last = ""
+            async with asyncio.timeout(60):
+                while "all-1" not in last:
+                    kind, text = await receive_json(quick)
+                    last = last[-20:] + text if kind == "stdout" else last
+            clients = server.app.state.terminals.get(name).clients
+            assert any(c._lags for c in clients)
+            assert all(c._pending_size <= 64 * 1024 + 65536 for c in clients)
+            # Once it reads again it gets the recent output on a fresh screen.
+            behind = Screen(slow)
+            await behind.shows("all-1")
+            assert "\x1bc" in behind.text
+            assert len(behind.text) < 4_000_000
 
 
 async def test_typing_into_a_program_that_does_not_read(server):
@@ -289,7 +293,9 @@ async def test_ended_with_the_server(settings, database_url, tmp_path):
 
 async def test_kill_9_of_the_server_hangs_up(tmp_path, database_url, settings):
     options = ("--database-url", database_url)
-    with serving_process(settings.root_dir, tmp_path / "one", *options, SHELL="/bin/bash") as killed:
+    with serving_process(
+        settings.root_dir, tmp_path / "one", *options, SHELL="/bin/bash"
+    ) as killed:
         http = killed.wait_until_up()
         assert http.post("api/terminals").status_code == 200
         assert [row[2] for row in await rows(database_url)] == [True]
