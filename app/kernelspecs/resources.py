@@ -51,11 +51,12 @@ def _find(manager: KernelSpecManager, name: str, path: str) -> Path:
     try:
         folder = Path(manager.get_kernel_spec(name).resource_dir).resolve()
         file = (folder / path).resolve()
+        is_there = file.is_relative_to(folder) and file.is_file()
     except NoSuchKernel:
         raise NotFoundError(f"Kernel spec {name} not found") from None
     except (OSError, ValueError, RuntimeError):  # NUL, too long, a loop of links
         raise missing from None
-    if not file.is_relative_to(folder) or not file.is_file():
+    if not is_there:
         raise missing
     return file
 
