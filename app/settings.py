@@ -5,7 +5,7 @@ Nothing here reads or makes files; that is for who uses a setting.
 
 import getpass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +45,6 @@ class Settings(BaseSettings):
     save_interval_max_seconds: float = 5.0
     terminals_enabled: bool = True
     terminal_command: str | None = None
-    identity_updatable_fields: list[IdentityField] = ["color"]
+    identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))
     nbconvert_concurrency: int = Field(default=2, ge=1)
     metrics_public: bool = False

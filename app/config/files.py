@@ -25,17 +25,18 @@ _FOLDER = "serverconfig"
 class SectionFiles:
     """A section as files have it.
 
-    `shared`: what folders other than the user's say, the most important last applied; `defaults`:
-    the `{section}.d` folder of the user's; `own`: the user's own file.
+    `below` and `above`: what folders of less and of more weight than the user's say; `defaults`:
+    the `{section}.d` folder of the user's; `own`: that and the user's own file.
     """
 
-    shared: dict[str, Any]
+    below: dict[str, Any]
+    above: dict[str, Any]
     defaults: dict[str, Any]
     own: dict[str, Any]
 
     def merged(self, row: dict[str, Any] | None) -> dict[str, Any]:
         """Return the section as clients read it; `row` takes the place of the user's own file."""
-        return updated(updated(self.shared, self.defaults), self.own if row is None else row)
+        return updated(updated(self.below, self.users(row)), self.above)
 
     def users(self, row: dict[str, Any] | None) -> dict[str, Any]:
         """Return the user's layer: what changes are applied to."""
@@ -51,14 +52,18 @@ class SectionFiles:
 def read_section(name: str) -> SectionFiles:
     """Read a section's files; blocks. What is no JSON object counts as empty."""
     own_folder = Path(jupyter_config_dir()) / _FOLDER
-    shared: dict[str, Any] = {}
-    for folder in reversed(jupyter_config_path()):
-        place = Path(folder) / _FOLDER
-        if place != own_folder:
-            shared = updated(shared, _read(place, name, include_root=True))
+    below: dict[str, Any] = {}
+    above: dict[str, Any] = {}
+    folders = [Path(folder) / _FOLDER for folder in jupyter_config_path()]
+    place = folders.index(own_folder) if own_folder in folders else -1
+    for number, folder in reversed(list(enumerate(folders))):
+        section = _read(folder, name, include_root=True)
+        if number > place:
+            below = updated(below, section)
+        elif number < place:
+            above = updated(above, section)
     defaults = _read(own_folder, name, include_root=False)
-    both = _read(own_folder, name, include_root=True)
-    return SectionFiles(shared, defaults, both)
+    return SectionFiles(below, above, defaults, _read(own_folder, name, include_root=True))
 
 
 def _read(folder: Path, name: str, *, include_root: bool) -> dict[str, Any]:

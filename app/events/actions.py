@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.events.events import CONTENTS, KERNELS, Events
+from app.web import route_template
 
 _KERNEL_ACTIONS = {
     ("POST", "/api/kernels"): "start",
@@ -25,7 +26,7 @@ _KERNEL_MESSAGES = {
 }
 _CONTENTS_ACTIONS = {"GET": "get", "PUT": "save", "POST": "create", "PATCH": "rename"}
 _CONTENTS_ACTIONS["DELETE"] = "delete"
-_CONTENTS_ROUTES = ("/api/contents", "/api/contents/{path:path}")
+_CONTENTS_ROUTES = ("/api/contents", "/api/contents/{path}")
 
 
 class TellActions:
@@ -50,7 +51,7 @@ class TellActions:
         await self._app(scope, receive, telling)
 
     def _tell(self, scope: Scope, message: Message) -> None:
-        template = getattr(scope.get("route"), "path", "")
+        template = route_template(scope)
         status: int = message["status"]
         location = next(
             (value.decode("latin-1") for key, value in message["headers"] if key == b"location"), ""

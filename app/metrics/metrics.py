@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db.engine import Database
 from app.kernels.host import KernelHost
+from app.web import route_template
 from models import Execution, Kernel, Terminal
 
 # Counting a large table may take this part of the time, at most: 1/50.
@@ -140,6 +141,6 @@ class MeasureRequests:
             await self._app(scope, receive, watching)
         finally:
             # Paths that are no route's would be without number.
-            template = getattr(scope.get("route"), "path", None) or "unknown"
+            template = route_template(scope) or "unknown"
             method = scope["method"] if template != "unknown" else "any"
             self._metrics.observe(method, template, status, time.perf_counter() - began)

@@ -16,7 +16,7 @@ from app.auth.access import allow
 from app.auth.identity import Identity
 from app.contents.disk import Disk, as_notebook
 from app.documents.store import DocumentStore
-from app.errors import BadRequestError, NotFoundError
+from app.errors import BadRequestError
 from app.nbconvert.convert import Converted, Source, convert, exporters
 from app.web import json_body, text_field
 
@@ -53,8 +53,7 @@ async def convert_file(  # noqa: PLR0917 (FastAPI passes them by name)
     if await disk.is_directory(path):
         raise BadRequestError(f"{path} is a directory", reason="bad type")
     if not path.endswith(".ipynb"):
-        if not disk.exists(path):
-            raise NotFoundError(f"No such file or directory: {path}")
+        await disk.model(path, content=False)  # 404 when there is no such file
         base_url = request.app.state.settings.base_url
         return RedirectResponse(f"{base_url}files/{quote(path)}", 302)
     document = await documents.open_notebook(path, actor_id=identity.id)

@@ -1,6 +1,7 @@
 """Making the OpenAPI document: FastAPI's, from the routes, completed with shapes."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ _ERRORS = {
     404: "There is no such thing",
     409: "Not in the state that the request needs",
     410: "It has gone",
+    416: "No such part",
     422: "Contradicts what was asked before",
     500: "It could not be started",
     501: "Not available on this server",
@@ -24,6 +26,7 @@ _DESCRIPTIONS = {
     201: "Created",
     202: "Accepted",
     204: "Done",
+    206: "A part",
     302: "Elsewhere",
     304: "Not modified",
 }
@@ -37,7 +40,7 @@ def openapi_document(app: FastAPI, *, base_url: str = "/") -> dict[str, Any]:
     document = dict(app.openapi())
     types = [kind for operation in OPERATIONS.values() for kind in _types(operation)]
     shapes, definitions = json_schemas([*types, Error])
-    prefix = base_url.rstrip("/")
+    prefix = unquote(base_url.rstrip("/"))
     paths: dict[str, Any] = {}
     for path, operations in document["paths"].items():
         below = path.removeprefix(prefix)
@@ -53,7 +56,7 @@ def openapi_document(app: FastAPI, *, base_url: str = "/") -> dict[str, Any]:
             **document["info"],
             "description": "Jupyter Server's API, and executions, documents and live state beside.",
         },
-        "servers": [{"url": prefix or "/"}],
+        "servers": [{"url": base_url.rstrip("/") or "/"}],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(definitions.items())),

@@ -92,6 +92,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/api/contents"): Operation(
         {201: _S.Contents}, _S.CreateContents, located=True, errors=(400, 404)
     ),
+    ("put", "/api/contents"): Operation({200: _S.Contents}, _S.SaveContents, errors=(400,)),
+    ("patch", "/api/contents"): Operation({200: _S.Contents}, _S.RenameContents, errors=(400,)),
+    ("delete", "/api/contents"): Operation({204: None}, errors=(400,)),
+    ("get", "/api/contents/checkpoints"): Operation({200: list[_S.Checkpoints]}, errors=(400, 404)),
+    ("post", "/api/contents/refresh"): Operation({200: Any}, _OBJECT, errors=(400, 404)),
+    ("get", "/files/{path}"): Operation({200: "*/*", 206: "*/*", 304: None}, errors=(404, 416)),
     ("get", "/api/contents/{path}"): Operation({200: _S.Contents}, errors=(400, 404)),
     ("post", "/api/contents/{path}"): Operation(
         {201: _S.Contents}, _S.CreateContents, located=True, errors=(400, 404)

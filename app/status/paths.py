@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.contents.disk import Disk
-from app.errors import BadRequestError, NotFoundError
+from app.errors import BadRequestError, DomainError, NotFoundError
 from app.kernels.host import KernelHost
 from app.web import storable
 
@@ -27,7 +27,8 @@ async def resolve_path(
     """Return a path as the server's contents have it, and as the `kernel` sees it."""
     storable(path, "path")
     resolved = []
-    if found := await asyncio.to_thread(_in_contents, request.app.state.disk, path):
+    found = await _in_contents(request.app.state.disk, path)
+    if found is not None:
         resolved.append({"scope": "server", "path": found})
     answer: dict[str, Any] = {"resolved": resolved}
     if kernel:
@@ -44,12 +45,22 @@ async def resolve_path(
     return answer
 
 
-def _in_contents(disk: Disk, path: str) -> str | None:
+async def _in_contents(disk: Disk, path: str) -> str | None:
     """Return the API path of a file under the root, given so or as the system's path."""
-    root = disk.root_dir
+    relative = _below(disk.root_dir, path)
+    if relative is None:
+        return None
+    try:
+        await disk.model(relative, content=False)
+    except DomainError:  # none, hidden, outside, or a name that no file can have
+        return None
+    return relative
+
+
+def _below(root: Path, path: str) -> str | None:
     try:
         expanded = Path(path).expanduser()
-    except RuntimeError:
+    except RuntimeError:  # no such user
         expanded = Path(path)
     if str(expanded) != path and expanded.is_absolute():
         given = os.path.normpath(expanded)
@@ -57,8 +68,7 @@ def _in_contents(disk: Disk, path: str) -> str | None:
             return None
     else:
         given = path
-    relative = given.removeprefix(str(root)).strip("/")
-    return relative if disk.exists(relative) else None
+    return "/".join(part for part in given.removeprefix(str(root)).split("/") if part)
 
 
 def _in_kernel(manager: Any, path: str) -> str | None:

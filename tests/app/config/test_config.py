@@ -9,7 +9,7 @@ from tests.conftest import serving
 
 @pytest.fixture(autouse=True)
 def config_dirs(tmp_path, monkeypatch):
-    """The user's and the system's config folders, both empty."""
+    """The user's config folder, and one that JUPYTER_CONFIG_PATH puts above it; both empty."""
     user, system = tmp_path / "user", tmp_path / "system"
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(user))
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(system))
@@ -44,9 +44,7 @@ async def test_put_get_patch(client, database_url, settings, tmp_path):
     assert await get(client) == {}
 
 
-async def test_rows_survive_and_no_file_is_written(
-    database_url, settings, tmp_path, config_dirs
-):
+async def test_rows_survive_and_no_file_is_written(database_url, settings, tmp_path, config_dirs):
     async with serving(settings, database_url, tmp_path / "data") as client:
         await client.put("/api/config/notebook", json={"kept": True})
     async with serving(settings, database_url, tmp_path / "data") as client:
@@ -54,12 +52,12 @@ async def test_rows_survive_and_no_file_is_written(
     assert not (config_dirs[0] / "notebook.json").exists()
 
 
-async def test_files_lie_below_the_users_changes(client, config_dirs):
+async def test_files_and_changes_lie_upon_each_other_as_in_jupyter(client, config_dirs):
     user, system = config_dirs
     write(system / "notebook.json", {"from": {"system": 1}, "both": "system"})
     write(user / "notebook.d" / "a.json", {"from": {"package": 2}, "both": "package"})
     write(user / "notebook.json", {"from": {"file": 3}, "own": True})
-    everything = {"from": {"system": 1, "package": 2, "file": 3}, "both": "package", "own": True}
+    everything = {"from": {"system": 1, "package": 2, "file": 3}, "both": "system", "own": True}
     assert await get(client) == everything
     # A change starts from what the user's file says, whose place the row takes.
     response = await client.patch("/api/config/notebook", json={"from": {"file": None}, "new": 1})
@@ -68,10 +66,10 @@ async def test_files_lie_below_the_users_changes(client, config_dirs):
     assert await get(client) == {**everything, "new": 1}
     assert json.loads((user / "notebook.json").read_text()) == {"from": {"file": 3}, "own": True}
     # What a package set later shows through, as it is not in the row.
-    write(user / "notebook.d" / "a.json", {"both": "package 2"})
-    assert (await get(client))["both"] == "package 2"
+    write(user / "notebook.d" / "a.json", {"later": 2})
+    assert (await get(client))["later"] == 2
     await client.put("/api/config/notebook", json={})
-    assert await get(client) == {"from": {"system": 1}, "both": "package 2"}
+    assert await get(client) == {"from": {"system": 1}, "both": "system", "later": 2}
 
 
 async def test_broken_files_count_as_empty(client, config_dirs):

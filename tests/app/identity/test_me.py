@@ -3,6 +3,7 @@ import json
 import httpx
 import pytest
 
+FIELDS = ["name", "display_name", "initials", "avatar_url", "color"]
 IDENTITY = {
     "username": "ada",
     "name": "ada",
@@ -15,14 +16,14 @@ IDENTITY = {
 
 async def test_identity_and_permissions(client):
     answer = (await client.get("/api/me")).json()
-    assert answer == {"identity": IDENTITY, "permissions": {"updatable_fields": ["color"]}}
+    assert answer == {"identity": IDENTITY, "permissions": {"updatable_fields": FIELDS}}
     asked = {"contents": ["read", "write", "dance"], "nothing": ["read"], "kernels": []}
     answer = (await client.get("/api/me", params={"permissions": json.dumps(asked)})).json()
     assert answer["permissions"] == {
         "contents": ["read", "write"],
         "nothing": [],
         "kernels": [],
-        "updatable_fields": ["color"],
+        "updatable_fields": FIELDS,
     }
 
 
@@ -33,6 +34,7 @@ async def test_bad_permissions(client, asked):
 
 
 async def test_changing_oneself(client, settings):
+    settings.identity_updatable_fields = ["color"]
     response = await client.patch("/api/me", json={"color": "#ff0000"})
     assert response.status_code == 200
     assert response.json() == {"status": "success", "identity": {**IDENTITY, "color": "#ff0000"}}

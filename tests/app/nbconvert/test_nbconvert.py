@@ -60,7 +60,9 @@ async def test_resources_make_a_zip(client, root_dir):
     nbformat.write(with_image(), root_dir / "plot.ipynb")
     for response in (
         await client.get("/nbconvert/markdown/plot.ipynb"),
-        await client.post("/nbconvert/markdown", json={"content": with_image(), "name": "plot.ipynb"}),
+        await client.post(
+            "/nbconvert/markdown", json={"content": with_image(), "name": "plot.ipynb"}
+        ),
     ):
         assert response.headers["content-type"] == "application/zip"
         assert response.headers["content-disposition"] == "attachment; filename*=utf-8''plot.zip"
@@ -101,6 +103,7 @@ async def test_bad_input_and_anonymous(client, root_dir, notebook):
         ("/nbconvert/html/folder", 400),
         ("/nbconvert/html/broken.ipynb", 400),
         ("/nbconvert/html/missing.txt", 404),
+        ("/nbconvert/" + "x" * 3000 + "/" + path, 404),
     ]:
         answer = await client.get(url)
         assert answer.status_code == status, (url, answer.text)
@@ -109,18 +112,24 @@ async def test_bad_input_and_anonymous(client, root_dir, notebook):
     moved = await client.get("/nbconvert/html/t.txt")
     assert (moved.status_code, moved.headers["location"]) == (302, "/files/t.txt")
     bad_cell = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "x"}]}
-    for body in ({}, {"content": []}, {"content": {"cells": 1}}, {"content": bad_cell}, {"name": 1}):
+    for body in (
+        {},
+        {"content": []},
+        {"content": {"cells": 1}},
+        {"content": bad_cell},
+        {"name": 1},
+    ):
         assert (await client.post("/nbconvert/html", json=body)).status_code == 400
     odd = new_notebook(cells=[new_code_cell("1")]).copy()
     odd["cells"][0]["outputs"] = [{"output_type": "display_data", "data": 7, "metadata": {}}]
     answer = await client.post("/nbconvert/html", json={"content": odd})
     assert answer.status_code < 500
-    assert (await client.post("/nbconvert/nope", json={"content": new_notebook()})).status_code == 404
+    assert (
+        await client.post("/nbconvert/nope", json={"content": new_notebook()})
+    ).status_code == 404
     transport = httpx.ASGITransport(client.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as nobody:
-        for method, url in [
-            ("GET", "/api/nbconvert"),
-            ("GET", "/nbconvert/html/x"),
-            ("POST", "/nbconvert/html"),
-        ]:
+        for method, url in [("GET", "/api/nbconvert"), ("POST", "/nbconvert/html")]:
             assert (await nobody.request(method, url)).status_code == 403
+        # A page leads to the login, where there is one.
+        assert (await nobody.get("/nbconvert/html/x")).status_code in (302, 403)

@@ -6,11 +6,21 @@ import uuid
 from datetime import UTC, datetime
 
 import httpx
+import psutil
 import pytest
 from sqlalchemy import select, update
 
-from models import Execution, Kernel, Kernelspec, ServerProcess, Session, Terminal
-from tests.kernels import execute, finished, run, start_kernel, status_is, text_of, write_notebook
+from models import Execution, Kernel, Kernelspec, ServerProcess, Session, Terminal, User
+from tests.kernels import (
+    execute,
+    finished,
+    run,
+    start_kernel,
+    status_is,
+    text_of,
+    until,
+    write_notebook,
+)
 
 NAMES = ("kernelspecs", "status", "kernels", "sessions")
 
@@ -27,7 +37,8 @@ async def add(database, *rows):
 
 
 async def owner(client):
-    return client.app.state.authenticator._owner.id
+    async with client.app.state.database.read() as tx:
+        return (await tx.execute(select(User.id).where(User.name == "ada"))).scalar_one()
 
 
 async def all_of(database, model):
@@ -120,6 +131,13 @@ async def test_a_row_of_this_server_without_a_kernel(client, database, root_dir)
     assert phantom.ended_at
 
 
+def _has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 async def test_a_killed_kernel_is_seen_at_once_and_others_are_left_alone(
     client, settings, root_dir
 ):
@@ -129,6 +147,7 @@ async def test_a_killed_kernel_is_seen_at_once_and_others_are_left_alone(
     running = await execute(client, kernels[1], "input()")
     await status_is(client, running, "running")
     os.kill(pid, signal.SIGKILL)
+    await until(lambda: _has_ended(pid))
     models = {k["id"]: k for k in (await client.post("/api/kernels/refresh")).json()}
     assert set(models) == set(kernels)
     assert "SIGKILL" in models[kernels[0]]["reason"]
