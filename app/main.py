@@ -1,5 +1,6 @@
 """The application: its parts, put together for as long as it runs, and how errors are answered."""
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
@@ -15,11 +16,13 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.websockets import WebSocket, WebSocketState
 
 from app import __version__
 from app.auth.access import check_declarations
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.config.routes import router as config
 from app.contents.actions import Actions
 from app.contents.checkpoints import Checkpoints
 from app.contents.disk import Disk
@@ -31,16 +34,29 @@ from app.db.engine import Database, is_transient
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
 from app.errors import DomainError
+from app.events.actions import TellActions
+from app.events.events import Events
+from app.events.routes import router as events
 from app.executions.routes import router as executions
+from app.identity.routes import router as identity
 from app.kernels.host import KernelHost
 from app.kernels.routes import router as kernels
 from app.kernels.websocket import router as channels
+from app.kernelspecs.resources import router as kernelspec_resources
 from app.kernelspecs.routes import router as kernelspecs
 from app.limits import BodyLimit
+from app.metrics.metrics import MeasureRequests, Metrics
+from app.metrics.routes import make_router as make_metrics
+from app.nbconvert.routes import router as nbconvert
 from app.recorder.waiters import Waiters
+from app.refresh.routes import router as refresh
 from app.sessions.routes import router as sessions
 from app.settings import Settings
+from app.spec.routes import router as spec
+from app.status.paths import router as paths
 from app.status.routes import router as status
+from app.terminals.routes import router as terminals
+from app.terminals.terminals import Terminals
 from app.web import ExactJSONResponse
 
 log = logging.getLogger(__name__)
@@ -79,6 +95,10 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
+        app.state.terminals = Terminals(
+            database, settings, host.server_id, server_url=app.state.server_url
+        )
+        await app.state.terminals.open()
         watcher.start()
         # What has been imported and made so far stays: a full collection that walks it takes as
         # long as a hundred messages.
@@ -89,6 +109,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
             yield
         finally:
             await watcher.close()
+            await app.state.terminals.close()
             await host.close()
             await store.close()
             await database.close()
@@ -103,12 +124,39 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         openapi_url=None,
     )
     app.state.settings = settings
+    app.state.events = Events()
+    app.state.metrics = Metrics()
+    app.state.nbconvert_slots = asyncio.Semaphore(settings.nbconvert_concurrency)
+    # What runs the application says how to stop it, and where it is.
+    app.state.request_shutdown = None
+    app.state.server_url = None
     prefix = settings.base_url.rstrip("/")
-    for router in (
-        status, kernelspecs, kernels, channels, sessions, executions, documents, contents, files
-    ):  # fmt: skip
+    routers = (
+        status,
+        kernelspecs,
+        kernelspec_resources,
+        kernels,
+        channels,
+        sessions,
+        executions,
+        documents,
+        contents,
+        files,
+        terminals,
+        config,
+        identity,
+        nbconvert,
+        events,
+        refresh,
+        spec,
+        paths,
+        make_metrics(for_everyone=settings.metrics_public),
+    )
+    for router in routers:
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(TellActions, events=app.state.events, base_url=settings.base_url)
+    app.add_middleware(MeasureRequests, metrics=app.state.metrics)
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -125,9 +173,15 @@ def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
     return ExactJSONResponse({"message": message, "reason": reason}, status_code)
 
 
-async def _domain_error(_: Request, error: Exception) -> JSONResponse:
+async def _domain_error(connection: HTTPConnection, error: Exception) -> Any:
+    """Answer a domain error; a websocket that asked for what it may not have is refused so."""
     assert isinstance(error, DomainError)
-    return _answer(error.status, error.message, error.reason)
+    answer = _answer(error.status, error.message, error.reason)
+    if isinstance(connection, WebSocket):
+        if connection.application_state is WebSocketState.CONNECTING:
+            await connection.send_denial_response(answer)
+        return None
+    return answer
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -5,10 +5,13 @@ Nothing here reads or makes files; that is for who uses a setting.
 
 import getpass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# The fields of Jupyter's identity model that a user may be allowed to change.
+IdentityField = Literal["name", "display_name", "initials", "avatar_url", "color"]
 
 
 def _current_user() -> str:
@@ -56,3 +59,8 @@ class Settings(BaseSettings):
     # Following what other programs do to files: on or off, and how many folders at most.
     watch_files: bool = True
     watch_folder_limit: int = Field(default=4096, ge=1)
+    terminals_enabled: bool = True
+    terminal_command: str | None = None
+    identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))
+    nbconvert_concurrency: int = Field(default=2, ge=1)
+    metrics_public: bool = False

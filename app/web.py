@@ -1,6 +1,8 @@
 """Reading request bodies and writing times as Jupyter does; shared by the routes of all slices."""
 
 import json
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +10,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from app.errors import BadRequestError
+
+_CONVERTER = re.compile(r":\w+}")
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -44,6 +48,21 @@ def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} must be an object")
     return value
+
+
+def storable(value: str, name: str) -> str:
+    """Return a text that files and tables can hold; BadRequestError for NUL and lone surrogates."""
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadRequestError(f"{name} has a character that no name can have")
+    return value
+
+
+def route_template(scope: Mapping[str, Any]) -> str:
+    """Return the path of a request's route as `/api/kernels/{kernel_id}`, "" when there is none.
+
+    The base URL is not in it. For middleware, once the request has been routed.
+    """
+    return _CONVERTER.sub("}", getattr(scope.get("route"), "path", None) or "")
 
 
 class ExactJSONResponse(JSONResponse):

@@ -18,6 +18,7 @@ from models.documents import (
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
+from models.services import ConfigSection, Terminal
 
 __all__ = [
     "Base",
@@ -25,6 +26,7 @@ __all__ = [
     "Checkpoint",
     "Comm",
     "CommMessage",
+    "ConfigSection",
     "Content",
     "Document",
     "DocumentSnapshot",
@@ -37,6 +39,7 @@ __all__ = [
     "Output",
     "ServerProcess",
     "Session",
+    "Terminal",
     "Token",
     "User",
 ]

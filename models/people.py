@@ -15,7 +15,9 @@ from models.base import Base, Created, UuidKey
 class User(Base):
     """A person or service that acts; `name` is what Jupyter calls the username.
 
-    Rows are never deleted while history refers to them; `disabled_at` ends a user's access.
+    `full_name`, `display_name`, `initials`, `avatar_url` and `color` are what other people are
+    shown (Jupyter's identity model). Rows are never deleted while history refers to them;
+    `disabled_at` ends a user's access.
     """
 
     __tablename__ = "users"
@@ -23,7 +25,11 @@ class User(Base):
 
     id: Mapped[UuidKey]
     name: Mapped[str] = mapped_column(unique=True)
+    full_name: Mapped[str | None]
     display_name: Mapped[str | None]
+    initials: Mapped[str | None]
+    avatar_url: Mapped[str | None]
+    color: Mapped[str | None]
     admin: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[Created]
     disabled_at: Mapped[datetime | None]

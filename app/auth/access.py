@@ -4,7 +4,7 @@ Action and resource names are those of Jupyter Server's Authorizer. A route that
 stops the app from starting, so that a forgotten declaration cannot become a hole.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 from fastapi import Depends, FastAPI
@@ -16,7 +16,18 @@ from app.errors import ForbiddenError
 
 Action = Literal["read", "write", "execute"]
 Resource = Literal[
-    "api", "contents", "kernels", "kernelspecs", "sessions", "executions", "documents", "server"
+    "api",
+    "config",
+    "contents",
+    "documents",
+    "events",
+    "executions",
+    "kernels",
+    "kernelspecs",
+    "nbconvert",
+    "server",
+    "sessions",
+    "terminals",
 ]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Any]])
 
@@ -53,12 +64,19 @@ def public(endpoint: Endpoint) -> Endpoint:
 
 def check_declarations(app: FastAPI) -> None:
     """Raise RuntimeError when a route declares neither an action nor that it is public."""
-    for route in app.routes:
-        if not isinstance(route, APIRoute | APIWebSocketRoute):
-            continue
+    for route in _routes(app.routes):
         declared = any(isinstance(d.call, _Declared) for d in _dependants(route.dependant))
         if not declared and not getattr(route.endpoint, "is_public", False):
             raise RuntimeError(f"{route.path} declares neither an action nor that it is public")
+
+
+def _routes(routes: Iterable[Any]) -> Iterator[APIRoute | APIWebSocketRoute]:
+    """Yield all routes, those of included routers too, which newer FastAPI keeps in one entry."""
+    for route in routes:
+        if isinstance(route, APIRoute | APIWebSocketRoute):
+            yield route
+        elif (router := getattr(route, "original_router", None)) is not None:
+            yield from _routes(router.routes)
 
 
 def _dependants(dependant: Any) -> list[Any]:

@@ -169,6 +169,10 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def stop(self) -> None:
+        """Have the server end in order, as on SIGTERM."""
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell people and commands where."""
         await super().startup(sockets)
@@ -241,6 +245,8 @@ def _run(
     )
     server = _Server(config, app, info, embedded)
     server.open_browser = open_browser and sys.stdout.isatty()
+    app.state.request_shutdown = server.stop
+    app.state.server_url = info.url
     server.run(sockets=sockets)
     if not server.started:
         raise click.ClickException("The server could not start; the reason is above.")

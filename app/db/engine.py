@@ -14,6 +14,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from models import codec
 
@@ -109,6 +110,14 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await asyncio.gather(self._requests.dispose(), self._recorders.dispose())
+
+    def connections_in_use(self) -> dict[str, int]:
+        """Return how many connections of each pool are in use, by the pool's name."""
+        pools = {"requests": self._requests.pool, "recorders": self._recorders.pool}
+        return {
+            name: pool.checkedout() if isinstance(pool, QueuePool) else 0
+            for name, pool in pools.items()
+        }
 
     async def ping(self) -> None:
         """Raise unless the database answers a query."""

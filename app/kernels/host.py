@@ -133,6 +133,11 @@ class KernelHost:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return kernel
 
+    @property
+    def server_id(self) -> uuid.UUID:
+        """The id of this process's row."""
+        return self._server_id
+
     def awaits(self, execution_id: uuid.UUID) -> bool:
         """Tell whether a hosted kernel is known not to have finished an execution.
 
@@ -141,6 +146,14 @@ class KernelHost:
         return any(
             kernel.recorder.tracker.awaits(execution_id) for kernel in self._kernels.values()
         )
+
+    def backlog(self) -> int:
+        """Return how many messages wait to be recorded."""
+        return sum(kernel.recorder.backlog for kernel in self._kernels.values())
+
+    def known(self) -> set[str]:
+        """Return the ids of hosted kernels, and of those being started or ended."""
+        return self._starting | self._kernels.keys() | {kernel.id for kernel in self._ending}
 
     def ids(self) -> list[str]:
         """Return the ids of hosted kernels."""

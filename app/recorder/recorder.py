@@ -116,6 +116,11 @@ class Recorder:
         self._half_ended.add(message.parent_id)
         return False
 
+    @property
+    def backlog(self) -> int:
+        """How many items wait to be written."""
+        return len(self._items)
+
     async def drain(self) -> None:
         """Wait until everything taken so far is committed; what comes later is not waited for."""
         if self._recorded < self._taken:

@@ -1,17 +1,27 @@
-"""`GET /api` and `GET /api/status`."""
+"""`GET /api`, `GET /api/status` and `POST /api/shutdown`."""
 
+import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import func, select
 
 from app import __version__
 from app.auth.access import allow, public
 from app.auth.identity import Identity
+from app.errors import DomainError
 from app.web import isoformat
 from models import Kernel, ServerProcess
 
 router = APIRouter()
+log = logging.getLogger(__name__)
+
+
+class NoShutdownError(DomainError):
+    """What runs the application did not say how to stop it."""
+
+    status = 501
 
 
 @router.get("/api")
@@ -43,3 +53,16 @@ async def status(
         "connections": connections,
         "kernels": count,
     }
+
+
+@router.post("/api/shutdown")
+async def shutdown(
+    request: Request, identity: Annotated[Identity, allow("write", "server")]
+) -> Response:
+    """Stop the server in order, once this is answered: kernels and terminals end with it."""
+    stop: Callable[[], None] | None = request.app.state.request_shutdown
+    if stop is None:
+        raise NoShutdownError("This server is stopped by what started it")
+    log.info("%s asked the server to stop", identity.name)
+    stop()
+    return Response()

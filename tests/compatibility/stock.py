@@ -1,8 +1,8 @@
-"""A stock jupyter_server in its own process, as the peer that ours is compared with."""
+"""A stock `jupyter server` in a process of its own, to compare answers with."""
 
 import contextlib
-import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,47 +10,65 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 
-TOKEN = "a-token-for-the-stock-server"
+TOKEN = "a-token-for-tests"
 
 
 @contextlib.contextmanager
-def stock_server(root_dir: Path, state_dir: Path, *options: str) -> Iterator[httpx.Client]:
-    """Run `jupyter server` on a free port with all it writes under `state_dir`."""
-    names = ("CONFIG", "DATA", "RUNTIME")
-    places = {f"JUPYTER_{name}_DIR": str(state_dir / name.lower()) for name in names}
-    log_path = state_dir / "log"
-    state_dir.mkdir()
-    command = [sys.executable, "-m", "jupyter_server", "--allow-root", "--port=0", "--no-browser"]
-    command += [f"--ServerApp.root_dir={root_dir}", f"--IdentityProvider.token={TOKEN}"]
+def stock_server(
+    root_dir: Path, home: Path, *options: str, **environment: str
+) -> Iterator[httpx.Client]:
+    """Run it on a free port and yield a client of it."""
+    home.mkdir(parents=True, exist_ok=True)
+    log_path = home / "server.log"
+    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"]
+    command += [
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port=0",
+        f"--ServerApp.root_dir={root_dir}",
+    ]
+    command += [f"--IdentityProvider.token={TOKEN}", *options]
     inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [*command, "--ServerApp.jpserver_extensions={}", *options],
-            env={**inherited, **places, "HOME": str(state_dir)},
+            command,
+            env={**inherited, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home), **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        url = _url(process, Path(places["JUPYTER_RUNTIME_DIR"]), log_path)
         with httpx.Client(
-            base_url=url, headers={"Authorization": f"token {TOKEN}"}, timeout=30
+            base_url=_wait(process, log_path),
+            headers={"Authorization": f"token {TOKEN}"},
+            timeout=60,
         ) as client:
             yield client
     finally:
+        family = (
+            psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        )
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(family, 20)
 
 
-def _url(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
+def _wait(process: subprocess.Popen, log_path: Path) -> str:
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        found = list(runtime.glob("jpserver-*.json"))
-        with contextlib.suppress(ValueError, httpx.TransportError):
-            if found:
-                url = json.loads(found[0].read_text())["url"]
-                httpx.get(f"{url}api")
-                return url
+    while time.monotonic() < deadline:
+        log = log_path.read_text()
+        if found := re.search(r"(http://127\.0\.0\.1:\d+/)\S*\?token=", log):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(found[1] + "api")
+                return found[1]
+        assert process.poll() is None, log
         time.sleep(0.05)
-    raise AssertionError(f"not up:\n{log.read_text()}")
+    raise AssertionError(log_path.read_text())

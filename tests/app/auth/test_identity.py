@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from sqlalchemy import update
 
 from app.auth.access import allow, check_declarations, public
@@ -80,5 +80,17 @@ def test_a_route_that_declares_nothing_stops_the_app():
     @app.get("/forgotten")
     async def forgotten() -> None: ...
 
+    with pytest.raises(RuntimeError, match="/forgotten declares neither"):
+        check_declarations(app)
+
+
+def test_a_route_of_an_included_router_is_checked_too():
+    router = APIRouter()
+
+    @router.get("/forgotten")
+    async def forgotten() -> None: ...
+
+    app = FastAPI()
+    app.include_router(router, prefix="/base")
     with pytest.raises(RuntimeError, match="/forgotten declares neither"):
         check_declarations(app)

@@ -1,0 +1,1 @@
+"""Who the asker is: `/api/me`."""

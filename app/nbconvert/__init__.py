@@ -1,0 +1,1 @@
+"""Converting notebooks to other formats, by nbconvert."""

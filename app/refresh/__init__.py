@@ -1,0 +1,1 @@
+"""Bringing rows up to date with what is really there, on request."""

@@ -1,0 +1,1 @@
+"""Terminals: shells on pseudo-terminals, and the clients that see them."""
