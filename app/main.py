@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
@@ -12,16 +13,23 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
 
 from app import __version__
 from app.auth.access import check_declarations
+from app.auth.cookies import LoginCookies, read_secret
+from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.auth.pages import login_required
+from app.auth.pages import router as pages
+from app.auth.throttle import LoginLimit
 from app.contents.disk import Disk
 from app.contents.routes import router as contents
 from app.db.engine import Database, is_transient
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
-from app.errors import DomainError
+from app.errors import DomainError, LoginRequiredError
 from app.executions.routes import router as executions
 from app.kernels.host import KernelHost
 from app.kernels.routes import router as kernels
@@ -31,7 +39,7 @@ from app.recorder.waiters import Waiters
 from app.sessions.routes import router as sessions
 from app.settings import Settings
 from app.status.routes import router as status
-from app.web import ExactJSONResponse
+from app.web import ExactJSONResponse, refuse_websocket
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +62,12 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
         app.state.settings = settings
         app.state.database = database
-        app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner)
+        secret = read_secret(settings, data_dir)
+        app.state.cookies = LoginCookies(secret, settings)
+        app.state.login_limit = LoginLimit()
+        app.state.authenticator = TokenAuthenticator(
+            database, token=token, owner=owner, secret=secret
+        )
         app.state.disk = disk
         app.state.documents = store
         app.state.waiters = waiters
@@ -80,11 +93,13 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         openapi_url=None,
     )
     app.state.settings = settings
-    prefix = settings.base_url.rstrip("/")
-    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+    prefix = unquote(settings.base_url.rstrip("/"))
+    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents, pages):
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, settings=settings)  # added last: outermost
     app.add_exception_handler(DomainError, _domain_error)
+    app.add_exception_handler(LoginRequiredError, login_required)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
@@ -96,9 +111,13 @@ def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
     return JSONResponse({"message": message, "reason": reason}, status_code)
 
 
-async def _domain_error(_: Request, error: Exception) -> JSONResponse:
+async def _domain_error(connection: HTTPConnection, error: Exception) -> JSONResponse:
+    """Answer a request; a websocket that is not accepted yet is refused with the same answer."""
     assert isinstance(error, DomainError)
-    return _answer(error.status, error.message, error.reason)
+    answer = _answer(error.status, error.message, error.reason)
+    if isinstance(connection, WebSocket):
+        await refuse_websocket(connection, answer)
+    return answer
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

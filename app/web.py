@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.websockets import WebSocket, WebSocketState
 
 from app.errors import BadRequestError
 
@@ -44,6 +45,20 @@ def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} must be an object")
     return value
+
+
+async def refuse_websocket(websocket: WebSocket, answer: Response) -> None:
+    """Refuse a handshake with an HTTP answer; close with 1008 what has been accepted."""
+    extensions = websocket.scope.get("extensions") or {}
+    if websocket.application_state == WebSocketState.DISCONNECTED:
+        return
+    if (
+        websocket.application_state == WebSocketState.CONNECTING
+        and "websocket.http.response" in extensions
+    ):
+        await websocket.send_denial_response(answer)
+    else:
+        await websocket.close(1008)
 
 
 class ExactJSONResponse(JSONResponse):
