@@ -109,7 +109,7 @@ def _refusal(connection: HTTPConnection) -> ForbiddenError:
 
 
 def allow(action: Action, resource: Resource, *, xsrf: bool = True) -> Any:
-    """Declare an action on a resource; a route takes it as `Annotated[Identity, allow(...)]`.
+    """Declare an action on a resource, in the annotation of an `Identity` that a route takes.
 
     Raises ForbiddenError (403; a page redirects to the login) when nobody is identified, and 403
     for a browser's cookie from a foreign origin, websockets included. `xsrf=False` is for what

@@ -47,7 +47,9 @@ def safe_next(wanted: str, base_url: str) -> str:
 
     Browsers read two slashes, also when one leans back, as another host, and skip tabs.
     """
-    plain = wanted.isprintable() and "\\" not in wanted and " " not in wanted
+    plain = (
+        wanted.startswith("/") and wanted.isprintable() and "\\" not in wanted and " " not in wanted
+    )
     inside = f"{wanted.partition('?')[0]}/".startswith(base_url) and not wanted.startswith("//")
     return wanted if plain and inside else base_url
 
