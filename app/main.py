@@ -108,7 +108,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
 
 
 def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
-    return JSONResponse({"message": message, "reason": reason}, status_code)
+    return ExactJSONResponse({"message": message, "reason": reason}, status_code)
 
 
 async def _domain_error(connection: HTTPConnection, error: Exception) -> JSONResponse:

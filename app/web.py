@@ -29,11 +29,21 @@ async def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def text_field(body: dict[str, Any], name: str) -> str | None:
-    """Return a string field, None when it is absent or null; BadRequestError for another type."""
+def text_field(body: dict[str, Any], name: str, *, any_text: bool = False) -> str | None:
+    """Return a string field, None when it is absent or null.
+
+    BadRequestError for another type, and for what no name can have unless `any_text`.
+    """
     value = body.get(name)
     if value is not None and not isinstance(value, str):
         raise BadRequestError(f"{name} must be a string")
+    return value if value is None or any_text else storable(value, name)
+
+
+def storable(value: str, name: str) -> str:
+    """Return a text that files and tables can hold; BadRequestError for NUL and lone surrogates."""
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadRequestError(f"{name} has a character that no name can have")
     return value
 
 

@@ -97,9 +97,11 @@ class Disk:
         if clean == ".." or clean.startswith("../") or "\x00" in clean:
             raise NotFoundError(f"No such file or directory: {path}")
         try:
-            clean.encode()
+            too_long = any(len(part.encode()) > 255 for part in clean.split("/"))
         except UnicodeEncodeError:
             raise NotFoundError(f"No such file or directory: {path!r}") from None
+        if too_long or len(clean) > 4000:
+            raise NotFoundError("No file can have a name of this length")
         return "" if clean == "." else clean
 
     async def model(

@@ -16,7 +16,7 @@ from app.auth.identity import Identity
 from app.contents.disk import Disk, as_notebook
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError
-from app.web import isoformat, json_body
+from app.web import isoformat, json_body, text_field
 
 router = APIRouter()
 
@@ -79,6 +79,7 @@ async def put_contents(
     documents: DocumentStore = request.app.state.documents
     model = await json_body(request)
     kind = model.get("type")
+    text_field(model, "format")
     if kind is None:
         raise BadRequestError("No file type provided")
     if kind not in _TYPES:

@@ -184,11 +184,15 @@ class KernelHost:
     def _cwd(self, path: str) -> Path:
         """Return the folder of an API path, or the nearest one above it that exists."""
         root = self._settings.root_dir.resolve()
-        folder = (root / path.strip("/")).resolve()
-        while folder != root and not (folder.is_dir() and folder.is_relative_to(root)):
-            if folder == folder.parent:
-                return root
-            folder = folder.parent
+        folder = root / path.strip("/")
+        try:
+            folder = folder.resolve()
+            while folder != root and not (folder.is_dir() and folder.is_relative_to(root)):
+                if folder == folder.parent:
+                    return root
+                folder = folder.parent
+        except OSError:  # too long a name, for one
+            return root
         return folder
 
 

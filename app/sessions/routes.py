@@ -17,7 +17,7 @@ from app.executions.schemas import execution_model
 from app.executions.submit import Options, run_cells
 from app.kernels.host import KernelHost
 from app.kernels.routes import kernel_model
-from app.web import json_body, object_field, text_field
+from app.web import json_body, object_field, storable, text_field
 from models import Kernel, Session
 
 router = APIRouter()
@@ -80,6 +80,7 @@ async def create_session(
     for field in ("path", "type"):
         if not isinstance(body.get(field), str):
             raise BadRequestError(f"Missing field in JSON data: {field}")
+        storable(body[field], field)
     path, kind = body["path"].lstrip("/"), body["type"]
     # One request at a time makes the session of a path: two windows opening it share a kernel.
     locks: WeakValueDictionary[str, asyncio.Lock] = request.app.state.session_locks
