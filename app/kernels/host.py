@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from app import __version__
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.store import DocumentStore
-from app.errors import ConflictError, NotFoundError
+from app.errors import BadRequestError, ConflictError, NotFoundError
 from app.kernels.process import KernelProcess, make_context
 from app.kernels.running import RunningKernel, process_started_at
 from app.recorder.recorder import Recorder
@@ -129,12 +130,14 @@ class KernelHost:
     ) -> RunningKernel:
         """Start a kernel for `path` and return it at once, in the state `starting`.
 
-        Raises BadRequestError for an unknown kernelspec and KernelStartError when its process
-        cannot be started; nothing is left of it then but its row, dead, with the reason.
+        Raises BadRequestError for an unknown kernelspec or an id that cannot be one, ConflictError
+        for an id that a kernel has or had, and KernelStartError when its process cannot be
+        started; nothing is left of it then but its row, dead, with the reason.
         """
         kernel_id = kernel_id or str(uuid.uuid4())
-        if kernel_id in self._kernels:
-            raise ConflictError(f"Kernel {kernel_id} exists already")
+        check_kernel_id(kernel_id)
+        if kernel_id in self._kernels or await self._was_used(kernel_id):
+            raise ConflictError(f"Kernel already exists: {kernel_id}")
         name = name or self.default_name()
         process = KernelProcess(kernel_id, name, self.specs, self._context, self._log_dir)
         environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **(env or {})}
@@ -169,6 +172,11 @@ class KernelHost:
         kernel.begin()
         return kernel
 
+    async def _was_used(self, kernel_id: str) -> bool:
+        """Tell whether an id is taken, be it by a kernel of the past: its history has it."""
+        async with self._database.read() as tx:
+            return await tx.get(Kernel, kernel_id) is not None
+
     async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
         """End a kernel and the sessions that use it."""
         kernel = self.get(kernel_id)
@@ -194,6 +202,12 @@ class KernelHost:
         except OSError:  # too long a name, for one
             return root
         return folder
+
+
+def check_kernel_id(kernel_id: str) -> None:
+    """Raise BadRequestError for an id that no kernel can have: it is part of files' names."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", kernel_id):
+        raise BadRequestError("A kernel's id may have letters, digits, - and _ only")
 
 
 async def _end_sessions(tx: Transaction, kernel_ids: list[str]) -> None:

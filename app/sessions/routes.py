@@ -12,10 +12,10 @@ from app.auth.access import allow
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.store import DocumentStore
-from app.errors import BadRequestError, DomainError, NotFoundError
+from app.errors import BadRequestError, ConflictError, DomainError, NotFoundError
 from app.executions.schemas import execution_model
 from app.executions.submit import Options, run_cells
-from app.kernels.host import KernelHost
+from app.kernels.host import KernelHost, check_kernel_id
 from app.kernels.routes import kernel_model
 from app.web import json_body, object_field, storable, text_field
 from models import Kernel, Session
@@ -76,7 +76,7 @@ async def create_session(
     identity: Annotated[Identity, allow("write", "sessions")],
 ) -> dict[str, Any]:
     """Start a session, or answer the one that the path has."""
-    body = await json_body(request)
+    body = _without_notebook(await json_body(request))
     for field in ("path", "type"):
         if not isinstance(body.get(field), str):
             raise BadRequestError(f"Missing field in JSON data: {field}")
@@ -92,6 +92,15 @@ async def create_session(
     base_url = request.app.state.settings.base_url
     response.headers["Location"] = f"{base_url}api/sessions/{model['id']}"
     return model
+
+
+def _without_notebook(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body of the time before sessions had paths of their own as one of now."""
+    notebook = body.get("notebook")
+    if not isinstance(notebook, dict):
+        return body
+    path = notebook.get("name", notebook.get("path")) if "path" not in body else body["path"]
+    return {**body, "path": path, "type": "notebook"}
 
 
 async def _existing(request: Request, path: str) -> dict[str, Any] | None:
@@ -140,18 +149,30 @@ async def _kernel_for(
     request: Request, identity: Identity, wanted: dict[str, Any], path: str
 ) -> str:
     host: KernelHost = request.app.state.kernels
-    if kernel_id := text_field(wanted, "id"):
-        return host.get(kernel_id).id
+    kernel_id = text_field(wanted, "id") or None
+    if kernel_id in host.ids():
+        return kernel_id
+    if kernel_id is not None:
+        check_kernel_id(kernel_id)
     name = text_field(wanted, "name")
     folder = path.rpartition("/")[0]
+
+    async def start(chosen_id: str | None) -> str:
+        kernel = await host.start(
+            identity, name=name, path=folder, kernel_id=chosen_id, session_name=path
+        )
+        return kernel.id
+
     try:
-        kernel = await host.start(identity, name=name, path=folder, session_name=path)
+        try:
+            return await start(kernel_id)
+        except ConflictError:  # a kernel of the past: a window that was open for long knows it
+            return await start(None)
     except BadRequestError as error:
         raise KernelUnavailableError(
             f"The '{name}' kernel is not available. Please pick another suitable kernel instead, "
             "or install that kernel."
         ) from error
-    return kernel.id
 
 
 @router.get("/api/sessions/{session_id}")
@@ -168,7 +189,7 @@ async def update_session(
     session_id: str, request: Request, identity: Annotated[Identity, allow("write", "sessions")]
 ) -> dict[str, Any]:
     """Change a session's path, name, type or kernel; a kernel that it leaves is shut down."""
-    body = await json_body(request)
+    body = _without_notebook(await json_body(request))
     host: KernelHost = request.app.state.kernels
     database: Database = request.app.state.database
     async with database.read() as tx:

@@ -62,15 +62,49 @@ class _Missing:
         pytest.skip(f"in-process: {self._name}.{name} is set")
 
 
+class _Kernels(_Missing):
+    """What tests read and set of the stock kernel manager."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__("kernel_manager", _app=app, use_pending_kernels=False)
+
+    @property
+    def default_kernel_name(self) -> str:
+        return self._app.state.kernels.default_name()
+
+    def get_kernel(self, kernel_id: str) -> SimpleNamespace:
+        assert self._app.state.kernels.get(kernel_id)
+        return SimpleNamespace()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "default_kernel_name":
+            self._app.state.kernels.default_name = lambda: value
+        else:
+            super().__setattr__(name, value)
+
+
+class _Contents(_Missing):
+    """The contents manager that the server under test uses, for the settings of it."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__("contents_manager", _app=app)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        disk = self._app.state.disk
+        manager = getattr(disk, "manager", None) or disk._manager
+        setattr(manager, name, value)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _database_first(template: str) -> None:
     """PostgreSQL starts before a test changes HOME and the like."""
 
 
 @pytest.fixture
-def jp_serverapp(
+def jp_serverapp(  # noqa: PLR0917 (fixtures come by name)
     jp_environ, jp_server_config, jp_base_url, jp_root_dir, tmp_path, database_url, jp_argv
 ):
+    jp_argv = [a for a in jp_argv if not a.startswith("--ServerApp.contents_manager_class=")]
     if jp_argv:
         pytest.skip(f"in-process: command line {jp_argv}")
     token = "a-token-for-the-suite"
@@ -98,9 +132,8 @@ def jp_serverapp(
             root_dir=str(jp_root_dir),
             token=token,
             identity_provider=_Missing("identity_provider", token=token),
-            kernel_manager=_Missing(
-                "kernel_manager", default_kernel_name="python3", use_pending_kernels=False
-            ),
+            kernel_manager=_Kernels(app),
+            contents_manager=_Contents(app),
             web_app=_Missing("web_app"),
         )
     finally:

@@ -62,7 +62,7 @@ def run(checkout: Path, arguments: list[str]) -> int:
         command += ["-p", "no:schemathesis", "-p", "no:hypothesispytest"]
         command += [f"--junitxml={report}", *rest, *chosen]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603
+        done = subprocess.run(command, cwd=folder, env=environment, check=False)
         if report.exists():
             print(table(report))  # noqa: T201
         return done.returncode
@@ -72,7 +72,7 @@ def table(report: Path) -> str:
     """Return counts per module, and each test that failed or was skipped with its reason."""
     counts: dict[str, collections.Counter[str]] = {}
     notes: dict[tuple[str, str, str], int] = collections.Counter()
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314 (pytest wrote it)
+    for case in ET.parse(report).iter("testcase"):
         module = case.get("classname", "")
         outcome, reason = "passed", ""
         for child in case:

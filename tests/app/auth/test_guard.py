@@ -118,26 +118,20 @@ async def test_preflights_are_answered_without_a_token(browsing):
         assert "access-control-allow-origin" not in answer.headers
 
 
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("localhost", 200),
-        ("LOCALHOST:8888", 200),
-        ("127.0.0.1:1", 200),
-        ("127.9.9.9", 200),
-        ("[::1]:8888", 200),
-        ("evil.example", 403),
-        ("evil.example:8888", 403),
-        ("localhost.evil.example", 403),
-        ("192.168.1.5", 403),
-        ("127.0.0.1.evil.example", 403),
-        ("[2001:db8::1]", 403),
-    ],
-)
-async def test_a_local_server_answers_to_local_names_only(browser, host, status):
-    answer = await browser.get("/api", headers={"Host": host})
-    assert answer.status_code == status
-    if status == 403:
+async def test_a_local_server_answers_to_local_names_only(browser):
+    for host in ("localhost", "LOCALHOST:8888", "127.0.0.1:1", "127.9.9.9", "[::1]:8888"):
+        assert (await browser.get("/api", headers={"Host": host})).status_code == 200, host
+    for host in (
+        "evil.example",
+        "evil.example:8888",
+        "localhost.evil.example",
+        "192.168.1.5",
+        "127.0.0.1.evil.example",
+        "[2001:db8::1]",
+        "localhost:8888@evil.example",
+    ):
+        answer = await browser.get("/api", headers={"Host": host})
+        assert answer.status_code == 403, host
         assert "allow_remote_access" in answer.json()["message"]
 
 
@@ -179,9 +173,12 @@ async def test_nul_is_refused_everywhere(client):
     assert (await client.get("/api/executions?path=%00")).status_code == 400
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+async def test_nothing_outside_the_root_is_reached(client, root_dir):
+    outside = root_dir.parent / "outside.txt"
+    outside.write_text("secret")
+    (root_dir / "etc").mkdir()
+    body = {"type": "file", "format": "text", "content": "changed"}
+    for path in (
         "../outside.txt",
         "..%2foutside.txt",
         "%2e%2e/outside.txt",
@@ -190,19 +187,14 @@ async def test_nul_is_refused_everywhere(client):
         "/%2fetc/passwd",
         "a/..%2f..%2foutside.txt",
         "....//outside.txt",
-    ],
-)
-async def test_nothing_outside_the_root_is_reached(client, root_dir, path):
-    (root_dir.parent / "outside.txt").write_text("secret")
-    (root_dir / "etc").mkdir()
-    raw = client.base_url.copy_with(raw_path=f"/api/contents/{path}".encode())
-    answer = await client.get(raw)
-    assert answer.status_code in (400, 404)
-    assert "secret" not in answer.text
-    body = {"type": "file", "format": "text", "content": "changed"}
-    answer = await client.put(raw, json=body)
-    assert (root_dir.parent / "outside.txt").read_text() == "secret"
-    assert answer.status_code < 500
+    ):
+        url = client.base_url.copy_with(raw_path=f"/api/contents/{path}".encode())
+        answer = await client.get(url)
+        assert answer.status_code in (400, 404), path
+        assert "secret" not in answer.text
+        await client.put(url, json=body)
+        await client.delete(url)
+        assert outside.read_text() == "secret", path
 
 
 # --- behind a proxy
