@@ -60,9 +60,9 @@ def is_served_host(connection: HTTPConnection, settings: Settings) -> bool:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host
+    """Return `host` of `host:port`, unbracketed if an IPv6 address; empty for anything else."""
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:@/]*))(?::\d*)?", host)
+    return (found[1] or found[2] or "") if found else ""
 
 
 def answers_to_any_host(settings: Settings) -> bool:

@@ -60,7 +60,7 @@ def run(checkout: Path, arguments: list[str]) -> int:
         rest = [a for a in arguments if not a.startswith("tests/")]
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["-p", "no:schemathesis", "-p", "no:hypothesispytest"]
-        command += [f"--junitxml={report}", *rest, *chosen]
+        command += ["--tb=native", f"--junitxml={report}", *rest, *chosen]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         done = subprocess.run(command, cwd=folder, env=environment, check=False)
         if report.exists():
