@@ -17,19 +17,17 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from app import __version__
+from app.auth import pages
 from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
-from app.auth.pages import login_required
-from app.auth.pages import router as pages
-from app.auth.throttle import LoginLimit
 from app.contents.disk import Disk
 from app.contents.routes import router as contents
 from app.db.engine import Database, is_transient
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
-from app.errors import DomainError, LoginRequiredError
+from app.errors import DomainError
 from app.executions.routes import router as executions
 from app.kernels.host import KernelHost
 from app.kernels.routes import router as kernels
@@ -64,7 +62,6 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         app.state.database = database
         secret = read_secret(settings, data_dir)
         app.state.cookies = LoginCookies(secret, settings)
-        app.state.login_limit = LoginLimit()
         app.state.authenticator = TokenAuthenticator(
             database, token=token, owner=owner, secret=secret
         )
@@ -93,13 +90,13 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         openapi_url=None,
     )
     app.state.settings = settings
-    prefix = unquote(settings.base_url.rstrip("/"))
-    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents, pages):
-        app.include_router(router, prefix=prefix)
+    prefix = settings.base_url.rstrip("/")
+    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+        app.include_router(router, prefix=unquote(prefix))
+    pages.add_to(app, prefix=unquote(prefix))
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(Guard, settings=settings)  # added last: outermost
     app.add_exception_handler(DomainError, _domain_error)
-    app.add_exception_handler(LoginRequiredError, login_required)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)

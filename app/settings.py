@@ -32,6 +32,16 @@ class Settings(BaseSettings):
     base_url: str = "/"
     token: str | None = None
     owner: str = Field(default_factory=_current_user, min_length=1)
+    # Who may ask from where; the names are those of Jupyter Server's settings.
+    allow_origin: str = ""
+    allow_origin_pat: str = ""
+    allow_credentials: bool = False
+    allow_remote_access: bool | None = None
+    local_hostnames: list[str] = ["localhost"]
+    trust_xheaders: bool = False
+    cookie_secret: str | None = Field(default=None, min_length=32)
+    content_security_policy: str = "frame-ancestors 'self'"
+
     data_dir: Path | None = None
     database_url: str | None = None
     max_body_bytes: int = 512 * 1024 * 1024
@@ -43,12 +53,3 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = 10
     save_delay_seconds: float = 0.5
     save_interval_max_seconds: float = 5.0
-    # Who may ask from where; the names are those of Jupyter Server's settings.
-    allow_origin: str = ""
-    allow_origin_pat: str = ""
-    allow_credentials: bool = False
-    allow_remote_access: bool | None = None
-    local_hostnames: list[str] = ["localhost"]
-    trust_xheaders: bool = False
-    cookie_secret: str | None = Field(default=None, min_length=32)
-    content_security_policy: str = "frame-ancestors 'self'"

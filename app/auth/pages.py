@@ -9,7 +9,7 @@ from string import Template
 from typing import Annotated
 from urllib.parse import parse_qs, quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from app import __version__
@@ -169,7 +169,13 @@ async def report_violation(
     log.warning("Content-Security-Policy: %.2000r", await request.body())
 
 
-async def login_required(_: Request, error: Exception) -> Response:
-    """Answer LoginRequiredError: the handler that `app.main` registers."""
+def add_to(app: FastAPI, *, prefix: str) -> None:
+    """Give an application the pages, and the way to the login."""
+    app.state.login_limit = LoginLimit()
+    app.include_router(router, prefix=prefix)
+    app.add_exception_handler(LoginRequiredError, _login_required)
+
+
+async def _login_required(_: Request, error: Exception) -> Response:
     assert isinstance(error, LoginRequiredError)
     return RedirectResponse(error.location, 302)
