@@ -27,6 +27,16 @@ class ForbiddenError(DomainError):
     status = 403
 
 
+class LoginRequiredError(ForbiddenError):
+    """A page that only people who have logged in see; `location` is where they can."""
+
+    status = 302
+
+    def __init__(self, location: str) -> None:
+        super().__init__("Log in first")
+        self.location = location
+
+
 class NotFoundError(DomainError):
     """There is no such thing, or the asker may not know of it."""
 

@@ -5,8 +5,10 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
@@ -17,10 +19,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket
 
 from app import __version__
+from app.auth import pages
 from app.auth.access import check_declarations
+from app.auth.cookies import LoginCookies, read_secret
+from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
 from app.config.routes import router as config
 from app.contents.actions import Actions
@@ -57,67 +62,74 @@ from app.status.paths import router as paths
 from app.status.routes import router as status
 from app.terminals.routes import router as terminals
 from app.terminals.terminals import Terminals
-from app.web import ExactJSONResponse
+from app.web import ExactJSONResponse, refuse_websocket
 
 log = logging.getLogger(__name__)
 
 
+@asynccontextmanager
+async def _running(
+    app: FastAPI, settings: Settings, *, database_url: str, token: str, data_dir: Path
+) -> AsyncIterator[None]:
+    """Put the parts together, run them, and end them in the reverse order."""
+    database = Database(
+        database_url,
+        pool_size=settings.database_pool_size,
+        recorder_pool_size=settings.recorder_pool_size,
+    )
+    async with database.transaction() as tx:
+        owner = await ensure_owner(tx, settings.owner)
+    disk = Disk(settings.root_dir, settings)
+    store = DocumentStore(database, disk, settings)
+    following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
+    watcher = Watcher(disk, following, settings)
+    waiters = Waiters()
+    host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
+    app.state.settings = settings
+    app.state.database = database
+    secret = read_secret(settings, data_dir)
+    app.state.cookies = LoginCookies(secret, settings)
+    app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+    app.state.disk = disk
+    app.state.documents = store
+    app.state.following = following
+    app.state.contents = Actions(disk, store, following)
+    app.state.checkpoints = Checkpoints(database, disk, store, following)
+    app.state.watcher = watcher
+    app.state.waiters = waiters
+    app.state.kernels = host
+    app.state.session_locks = WeakValueDictionary()
+    # What dead servers left is settled first: documents are then saved as they are now.
+    await host.open()
+    await store.start()
+    app.state.terminals = Terminals(
+        database, settings, host.server_id, server_url=app.state.server_url
+    )
+    await app.state.terminals.open()
+    watcher.start()
+    # What has been imported and made so far stays: a full collection that walks it takes as
+    # long as a hundred messages.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    try:
+        yield
+    finally:
+        await watcher.close()
+        await app.state.terminals.close()
+        await host.close()
+        await store.close()
+        await database.close()
+
+
 def create_app(settings: Settings, *, database_url: str, token: str, data_dir: Path) -> FastAPI:
     """Return the application on a migrated database; `data_dir` is for kernels' logs."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(
-            database_url,
-            pool_size=settings.database_pool_size,
-            recorder_pool_size=settings.recorder_pool_size,
-        )
-        async with database.transaction() as tx:
-            owner = await ensure_owner(tx, settings.owner)
-        disk = Disk(settings.root_dir, settings)
-        store = DocumentStore(database, disk, settings)
-        following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
-        watcher = Watcher(disk, following, settings)
-        waiters = Waiters()
-        host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
-        app.state.settings = settings
-        app.state.database = database
-        app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner)
-        app.state.disk = disk
-        app.state.documents = store
-        app.state.following = following
-        app.state.contents = Actions(disk, store, following)
-        app.state.checkpoints = Checkpoints(database, disk, store, following)
-        app.state.watcher = watcher
-        app.state.waiters = waiters
-        app.state.kernels = host
-        app.state.session_locks = WeakValueDictionary()
-        # What dead servers left is settled first: documents are then saved as they are now.
-        await host.open()
-        await store.start()
-        app.state.terminals = Terminals(
-            database, settings, host.server_id, server_url=app.state.server_url
-        )
-        await app.state.terminals.open()
-        watcher.start()
-        # What has been imported and made so far stays: a full collection that walks it takes as
-        # long as a hundred messages.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 50)
-        try:
-            yield
-        finally:
-            await watcher.close()
-            await app.state.terminals.close()
-            await host.close()
-            await store.close()
-            await database.close()
-
     app = FastAPI(
         title="Jupyter Datastore",
         version=__version__,
-        lifespan=lifespan,
+        lifespan=partial(
+            _running, settings=settings, database_url=database_url, token=token, data_dir=data_dir
+        ),
         default_response_class=ExactJSONResponse,
         docs_url=None,
         redoc_url=None,
@@ -130,6 +142,17 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     # What runs the application says how to stop it, and where it is.
     app.state.request_shutdown = None
     app.state.server_url = None
+    _include_routes(app, settings)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(TellActions, events=app.state.events, base_url=settings.base_url)
+    app.add_middleware(MeasureRequests, metrics=app.state.metrics)
+    app.add_middleware(Guard, settings=settings)  # added last: outermost
+    _answer_errors(app)
+    check_declarations(app)
+    return app
+
+
+def _include_routes(app: FastAPI, settings: Settings) -> None:
     prefix = settings.base_url.rstrip("/")
     routers = (
         status,
@@ -153,10 +176,11 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         make_metrics(for_everyone=settings.metrics_public),
     )
     for router in routers:
-        app.include_router(router, prefix=prefix)
-    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
-    app.add_middleware(TellActions, events=app.state.events, base_url=settings.base_url)
-    app.add_middleware(MeasureRequests, metrics=app.state.metrics)
+        app.include_router(router, prefix=unquote(prefix))
+    pages.add_to(app, prefix=unquote(prefix))
+
+
+def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -165,22 +189,18 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     for expected in (SQLAlchemyError, OSError):
         app.add_exception_handler(expected, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
-    check_declarations(app)
-    return app
 
 
 def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
     return ExactJSONResponse({"message": message, "reason": reason}, status_code)
 
 
-async def _domain_error(connection: HTTPConnection, error: Exception) -> Any:
-    """Answer a domain error; a websocket that asked for what it may not have is refused so."""
+async def _domain_error(connection: HTTPConnection, error: Exception) -> JSONResponse:
+    """Answer a request; a websocket that is not accepted yet is refused with the same answer."""
     assert isinstance(error, DomainError)
     answer = _answer(error.status, error.message, error.reason)
     if isinstance(connection, WebSocket):
-        if connection.application_state is WebSocketState.CONNECTING:
-            await connection.send_denial_response(answer)
-        return None
+        await refuse_websocket(connection, answer)
     return answer
 
 

@@ -29,9 +29,23 @@ class Settings(BaseSettings):
     root_dir: Path = Field(default_factory=Path.cwd)
     host: str = "localhost"
     port: int = 8888
+    sock: Path | None = None
+    sock_mode: str = Field(default="0600", pattern="^0?[0-7]{3}$")
+    certfile: Path | None = None
+    keyfile: Path | None = None
     base_url: str = "/"
     token: str | None = None
     owner: str = Field(default_factory=_current_user, min_length=1)
+    # Who may ask from where; the names are those of Jupyter Server's settings.
+    allow_origin: str = ""
+    allow_origin_pat: str = ""
+    allow_credentials: bool = False
+    allow_remote_access: bool | None = None
+    local_hostnames: list[str] = ["localhost"]
+    trust_xheaders: bool = False
+    cookie_secret: str | None = Field(default=None, min_length=32)
+    content_security_policy: str = "frame-ancestors 'self'"
+
     data_dir: Path | None = None
     database_url: str | None = None
     max_body_bytes: int = 512 * 1024 * 1024

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.websockets import WebSocket, WebSocketState
 
 from app.errors import BadRequestError
 
@@ -32,11 +33,21 @@ async def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def text_field(body: dict[str, Any], name: str) -> str | None:
-    """Return a string field, None when it is absent or null; BadRequestError for another type."""
+def text_field(body: dict[str, Any], name: str, *, any_text: bool = False) -> str | None:
+    """Return a string field, None when it is absent or null.
+
+    BadRequestError for another type, and for what no name can have unless `any_text`.
+    """
     value = body.get(name)
     if value is not None and not isinstance(value, str):
         raise BadRequestError(f"{name} must be a string")
+    return value if value is None or any_text else storable(value, name)
+
+
+def storable(value: str, name: str) -> str:
+    """Return a text that files and tables can hold; BadRequestError for NUL and lone surrogates."""
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadRequestError(f"{name} has a character that no name can have")
     return value
 
 
@@ -50,19 +61,26 @@ def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def storable(value: str, name: str) -> str:
-    """Return a text that files and tables can hold; BadRequestError for NUL and lone surrogates."""
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise BadRequestError(f"{name} has a character that no name can have")
-    return value
-
-
 def route_template(scope: Mapping[str, Any]) -> str:
     """Return the path of a request's route as `/api/kernels/{kernel_id}`, "" when there is none.
 
     The base URL is not in it. For middleware, once the request has been routed.
     """
     return _CONVERTER.sub("}", getattr(scope.get("route"), "path", None) or "")
+
+
+async def refuse_websocket(websocket: WebSocket, answer: Response) -> None:
+    """Refuse a handshake with an HTTP answer; close with 1008 what has been accepted."""
+    extensions = websocket.scope.get("extensions") or {}
+    if websocket.application_state == WebSocketState.DISCONNECTED:
+        return
+    if (
+        websocket.application_state == WebSocketState.CONNECTING
+        and "websocket.http.response" in extensions
+    ):
+        await websocket.send_denial_response(answer)
+    else:
+        await websocket.close(1008)
 
 
 class ExactJSONResponse(JSONResponse):

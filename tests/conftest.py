@@ -130,7 +130,7 @@ async def serving(
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(
             transport=transport,
-            base_url="http://server",
+            base_url="http://localhost:8888",
             headers={"Authorization": f"token {TOKEN}"},
             timeout=120,
         ) as client:

@@ -5,11 +5,13 @@ Tokens arrive as Jupyter clients send them: `Authorization: token T`, `Authoriza
 """
 
 import hashlib
+import hmac
+import secrets
 import time
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from starlette.requests import HTTPConnection
 
@@ -55,38 +57,72 @@ class TokenAuthenticator:
     Only tokens that exist are remembered, so that guessing cannot fill the memory. The token that
     a server was started with stands for its owner while that process lives, and is in no table:
     with the next start it is void.
+
+    A login names the token that was used without telling it: the row of a stored one, or for the
+    server's own a digest keyed with `secret`, which ends it when either changes.
     """
 
-    def __init__(self, database: Database, *, token: str, owner: Identity) -> None:
+    def __init__(
+        self, database: Database, *, token: str, owner: Identity, secret: bytes | None = None
+    ) -> None:
         self._database = database
         self._own_digest = hash_token(token)
+        key = secret or secrets.token_bytes(32)
+        self._own_login = hmac.new(key, self._own_digest, hashlib.sha256).hexdigest()
         self._owner = owner
-        self._known: dict[bytes, tuple[float, Identity]] = {}
+        self._known: dict[bytes, tuple[float, Identity, str]] = {}
 
     async def identify(self, token: str) -> Identity | None:
         """Return the living user of a valid token, or None."""
-        digest = hash_token(token)
-        if digest == self._own_digest:
+        found = await self._by_token(token)
+        return found[0] if found else None
+
+    async def login_of(self, token: str) -> str | None:
+        """Return what a browser's cookie says instead of a valid token, or None."""
+        found = await self._by_token(token)
+        return found[1] if found else None
+
+    async def identify_login(self, login: str) -> Identity | None:
+        """Return the living user of a login whose token is valid, or None."""
+        if hmac.compare_digest(login.encode(), self._own_login.encode()):
             return self._owner
+        try:
+            token_id = uuid.UUID(login)
+        except ValueError:
+            return None
+        found = await self._find(token_id.bytes, Token.id == token_id)
+        return found[0] if found else None
+
+    async def _by_token(self, token: str) -> tuple[Identity, str] | None:
+        digest = hash_token(token)
+        if hmac.compare_digest(digest, self._own_digest):
+            return self._owner, self._own_login
+        return await self._find(digest, Token.hash == digest)
+
+    async def _find(
+        self, key: bytes, condition: ColumnElement[bool]
+    ) -> tuple[Identity, str] | None:
+        """The user of a living token and the token's id, from memory if read a moment ago."""
         now = time.monotonic()
-        known = self._known.get(digest)
+        known = self._known.get(key)
         if known and now - known[0] < _CACHE_SECONDS:
-            return known[1]
+            return known[1], known[2]
         query = (
-            select(User)
+            select(User, Token.id)
             .join(Token, Token.user_id == User.id)
             .where(
-                Token.hash == digest,
+                condition,
                 Token.revoked_at.is_(None),
                 User.disabled_at.is_(None),
                 or_(Token.expires_at.is_(None), Token.expires_at > func.now()),
             )
         )
         async with self._database.read() as session:
-            user = (await session.execute(query)).scalar_one_or_none()
-        if user is None:
-            self._known.pop(digest, None)
+            row = (await session.execute(query)).one_or_none()
+        if row is None:
+            self._known.pop(key, None)
             return None
+        user, token_id = row
         identity = Identity(user.id, user.name, user.display_name or user.name)
-        self._known[digest] = (now, identity)
-        return identity
+        self._known[key] = (now, identity, str(token_id))
+        return identity, str(token_id)

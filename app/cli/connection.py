@@ -19,10 +19,11 @@ import httpx
 from jupyter_core.paths import jupyter_runtime_dir
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
+from app.cli.http import LOOPBACK, UNIX, http_client, split_unix_url
+
 Model = TypeVar("Model", bound=BaseModel)
 
 _FILE_PREFIX = "jupyter-datastore-"
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _PROBE_SECONDS = 5.0
 _READ_SECONDS = 150.0  # starting a kernel may take a minute
 _BACKOFF_SECONDS = (0.2, 5.0)
@@ -53,6 +54,8 @@ class ServerInfo(BaseModel):
     data_dir: Path | None = None
     version: str = ""
     started: AwareDatetime
+    sock: Path | None = None
+    certfile: Path | None = None
 
 
 class InputRequest(BaseModel):
@@ -138,7 +141,7 @@ def find_server(notebook: str | None = None) -> ServerInfo:
     if notebook is not None:
         servers.sort(key=lambda server: path_below(notebook, server.root_dir) is None)
     for server in servers:
-        if _answers(server.url):
+        if _answers(server):
             return server
     raise CommandError(
         "No Jupyter Datastore server is running on this machine: start one with "
@@ -170,7 +173,7 @@ def choose_server(
         found = find_server(notebook)
         return _with_slash(found.url), token or found.token, found
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https", UNIX} or not parts.hostname:
         raise CommandError(f"{url!r} is not a URL such as http://localhost:8888/.")
     token = token or next(iter(parse_qs(parts.query).get("token", [])), None)
     plain = _with_slash(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
@@ -189,13 +192,21 @@ def _is_alive(pid: int) -> bool:
     return pid > 0
 
 
-def _answers(url: str) -> bool:
+def _answers(server: ServerInfo) -> bool:
     """Whether something speaks HTTP there. The token is not sent: another may have the port now."""
     try:
-        with httpx.Client(trust_env=False, timeout=_PROBE_SECONDS) as client:
-            return client.get(_with_slash(url) + "api").status_code < 500
-    except (httpx.HTTPError, httpx.InvalidURL):
+        url = _with_slash(server.url)
+        with http_client(url, timeout=_PROBE_SECONDS, certfile=server.certfile) as client:
+            return client.get("api").status_code < 500
+    except (httpx.HTTPError, httpx.InvalidURL, OSError):
         return False
+
+
+def _certificate_of(url: str) -> Path | None:
+    """The certificate of the server of this machine that has this URL."""
+    wanted = _identity(url)
+    found = (server for server in running_servers() if server.certfile is not None)
+    return next((server.certfile for server in found if _identity(server.url) == wanted), None)
 
 
 def _with_slash(url: str) -> str:
@@ -205,9 +216,12 @@ def _with_slash(url: str) -> str:
 def _identity(url: str) -> tuple[str, str, int, str]:
     """What two spellings of one server's URL share."""
     parts = urlsplit(_with_slash(url))
+    if parts.scheme == UNIX:
+        socket_path, base = split_unix_url(_with_slash(url))
+        return parts.scheme, socket_path, 0, base
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.scheme, "localhost" if host in _LOOPBACK else host, port, parts.path
+    return parts.scheme, "localhost" if host in LOOPBACK else host, port, parts.path
 
 
 # --- the API -------------------------------------------------------------------------------------
@@ -238,17 +252,21 @@ class Connection:
         self._refind = refind
         self._retry_seconds = retry_seconds
         self._answered = False
-        try:  # a proxy of the environment cannot reach our own loopback
-            trust_env = httpx.URL(url).host not in _LOOPBACK
-            self._client = httpx.Client(trust_env=trust_env, timeout=_READ_SECONDS)
-        except (httpx.InvalidURL, ValueError, OSError) as error:
-            raise CommandError(f"Cannot connect to {url}: {error}.") from error
+        self._closing = contextlib.ExitStack()
+        self._client = self._open(url)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._closing.close()
+
+    def _open(self, url: str) -> httpx.Client:
+        try:
+            client = http_client(url, timeout=_READ_SECONDS, certfile=_certificate_of(url))
+        except (httpx.InvalidURL, ValueError, OSError) as error:
+            raise CommandError(f"Cannot connect to {url}: {error}.") from error
+        return self._closing.enter_context(client)
 
     def now(self) -> datetime:
         """The time by the server's clock, which is what records carry."""
@@ -297,7 +315,7 @@ class Connection:
         """One attempt; may be called from any thread. Raises httpx.TransportError too."""
         headers = {"Authorization": f"token {self.token}"} if self.token else {}
         response = self._client.request(
-            method, self.url + path, json=json, params=params or None, headers=headers
+            method, path, json=json, params=params or None, headers=headers
         )
         if not response.is_success:
             raise RefusedError(self._reason(response, method, path), response.status_code)
@@ -348,6 +366,7 @@ class Connection:
         found = self._refind()
         if found is None or found == (self.url, self.token):
             return False
+        self._client = self._open(found[0])
         self.url, self.token = found
         return True
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import click
 import uvicorn
@@ -23,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 
 from app import __version__
 from app.cli.connection import ServerInfo, remove_server_file, write_server_file
+from app.cli.listen import ServeCommand, check_certificate, unix_socket, unix_url
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from app.limits import websocket_options
@@ -34,11 +36,24 @@ log = logging.getLogger(__name__)
 _PORT_RETRIES = 50
 
 
-@click.command()
+@click.command(cls=ServeCommand)
 @click.option("--root-dir", type=click.Path(path_type=Path), help="The folder of files to serve.")
-@click.option("--host", help="The address to listen on.  [default: localhost]")
+@click.option("--host", "--ip", "host", help="The address to listen on.  [default: localhost]")
 @click.option("--port", type=int, help="The port, or the next free one.  [default: 8888]")
 @click.option("--base-url", help="The path below which everything is served.  [default: /]")
+@click.option("--sock", type=click.Path(path_type=Path), help="A unix socket, instead of a port.")
+@click.option("--sock-mode", help="The socket's permissions.  [default: 0600]")
+@click.option("--certfile", type=click.Path(path_type=Path), help="A certificate: serves https.")
+@click.option("--keyfile", type=click.Path(path_type=Path), help="The certificate's private key.")
+@click.option("--allow-origin", help="Another origin whose pages may use this server, or *.")
+@click.option("--allow-origin-pat", help="The same as a regular expression.")
+@click.option("--allow-credentials", is_flag=True, default=None, help="... with cookies.")
+@click.option(
+    "--allow-remote-access/--no-allow-remote-access",
+    default=None,
+    help="Answer to any Host header.  [default: unless it listens on loopback]",
+)
+@click.option("--trust-xheaders", is_flag=True, default=None, help="Believe X-Forwarded-*.")
 @click.option("--token", help="The token that clients must send.  [default: a new one]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where PostgreSQL keeps data.")
 @click.option("--database-url", help="An external PostgreSQL instead of the embedded one.")
@@ -50,9 +65,8 @@ def serve(*, no_browser: bool, **options: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise click.ClickException(f"{first['loc'][0]}: {first['msg']}") from error
-    settings.base_url = (
-        "/" + settings.base_url.strip("/") + "/" * bool(settings.base_url.strip("/"))
-    )
+    settings.base_url = normal_base_url(settings.base_url)
+    check_certificate(settings)
     settings.root_dir = settings.root_dir.expanduser().resolve()
     if not settings.root_dir.is_dir():
         raise click.ClickException(f"The root directory does not exist: {settings.root_dir}")
@@ -62,8 +76,13 @@ def serve(*, no_browser: bool, **options: Any) -> None:
     for noisy in ("alembic", "httpx", "traitlets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with contextlib.ExitStack() as stack:
-        sockets = _bind(settings.host, settings.port)
-        stack.callback(_close, sockets)
+        if settings.sock is not None:
+            settings.sock = settings.sock.expanduser().absolute()
+            mode = int(settings.sock_mode, 8)
+            sockets = [stack.enter_context(unix_socket(settings.sock, mode))]
+        else:
+            sockets = _bind(settings.host, settings.port)
+            stack.callback(_close, sockets)
         embedded = None
         try:
             if settings.database_url is None:
@@ -81,6 +100,12 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             reason = str(getattr(error, "orig", None) or error).strip()
             raise click.ClickException(f"The database cannot be used: {reason}") from error
         _run(settings, url, sockets, embedded, open_browser=not no_browser)
+
+
+def normal_base_url(base_url: str) -> str:
+    """Return the base URL as it stands in links: percent-encoded, a slash at both ends."""
+    path = quote(unquote(base_url.strip("/")), safe="/")
+    return f"/{path}/" if path else "/"
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
@@ -232,9 +257,12 @@ def _run(
         **websocket_options(settings),
         timeout_graceful_shutdown=int(settings.shutdown_timeout_seconds),
         lifespan="on",
+        proxy_headers=False,  # app.auth.addresses reads them, where the settings trust them
+        ssl_certfile=settings.certfile,
+        ssl_keyfile=settings.keyfile,
     )
     info = ServerInfo(
-        url=_address(settings, bound_port(sockets)),
+        url=_address(settings, sockets),
         token=token,
         pid=os.getpid(),
         root_dir=settings.root_dir,
@@ -242,9 +270,11 @@ def _run(
         data_dir=data_dir,
         version=__version__,
         started=datetime.now(UTC),
+        sock=settings.sock,
+        certfile=settings.certfile.absolute() if settings.certfile else None,
     )
     server = _Server(config, app, info, embedded)
-    server.open_browser = open_browser and sys.stdout.isatty()
+    server.open_browser = open_browser and sys.stdout.isatty() and settings.sock is None
     app.state.request_shutdown = server.stop
     app.state.server_url = info.url
     server.run(sockets=sockets)
@@ -252,10 +282,13 @@ def _run(
         raise click.ClickException("The server could not start; the reason is above.")
 
 
-def _address(settings: Settings, port: int) -> str:
+def _address(settings: Settings, sockets: list[socket.socket]) -> str:
+    if settings.sock is not None:
+        return unix_url(settings.sock, settings.base_url)
     host = settings.host
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
         host = socket.gethostname()
     if ":" in host:
         host = f"[{host}]"
-    return f"http://{host}:{port}{settings.base_url}"
+    scheme = "https" if settings.certfile else "http"
+    return f"{scheme}://{host}:{bound_port(sockets)}{settings.base_url}"

@@ -178,11 +178,10 @@ class KernelHost:
         if self._closing:
             raise UnavailableError("The server is shutting down")
         kernel_id = kernel_id or str(uuid.uuid4())
-        if not _KERNEL_ID.fullmatch(kernel_id):
-            # It names files too: the connection file and the log.
-            raise BadRequestError("kernel_id must be made as Jupyter makes it, a UUID for example")
-        if kernel_id in self._kernels or kernel_id in self._starting:
-            raise ConflictError(f"Kernel {kernel_id} exists already")
+        check_kernel_id(kernel_id)
+        taken = kernel_id in self._kernels or kernel_id in self._starting
+        if taken or await self._was_used(kernel_id):
+            raise ConflictError(f"Kernel already exists: {kernel_id}")
         name = name or self.default_name()
         environment = dict(env or {})
         if session_name:
@@ -235,6 +234,11 @@ class KernelHost:
                 raise ConflictError(f"Kernel {kernel_id} existed already") from error
             raise
 
+    async def _was_used(self, kernel_id: str) -> bool:
+        """Tell whether an id is taken, be it by a kernel of the past: its history has it."""
+        async with self._database.read() as tx:
+            return await tx.get(Kernel, kernel_id) is not None
+
     async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
         """End a kernel and the sessions that use it."""
         kernel = self.get(kernel_id)
@@ -254,12 +258,22 @@ class KernelHost:
     def _cwd(self, path: str) -> Path:
         """Return the folder of an API path, or the nearest one above it that exists."""
         root = self._settings.root_dir.resolve()
-        folder = (root / path.strip("/")).resolve()
-        while folder != root and not (folder.is_dir() and folder.is_relative_to(root)):
-            if folder == folder.parent:
-                return root
-            folder = folder.parent
+        folder = root / path.strip("/")
+        try:
+            folder = folder.resolve()
+            while folder != root and not (folder.is_dir() and folder.is_relative_to(root)):
+                if folder == folder.parent:
+                    return root
+                folder = folder.parent
+        except OSError:  # too long a name, for one
+            return root
         return folder
+
+
+def check_kernel_id(kernel_id: str) -> None:
+    """Raise BadRequestError for an id that no kernel can have: it is part of files' names."""
+    if not _KERNEL_ID.fullmatch(kernel_id):
+        raise BadRequestError("kernel_id must be made as Jupyter makes it, a UUID for example")
 
 
 def _check_process_values(path: str, environment: dict[str, str]) -> None:

@@ -37,9 +37,9 @@ async def get_kernelspec(
 ) -> dict[str, Any]:
     """Return one kernelspec; 404 when there is none with this name."""
     specs = await _find(request)
-    if name not in specs:
+    if name.lower() not in specs:  # jupyter_client knows them in lower case
         raise NotFoundError(f"Kernel spec {name} not found")
-    return specs[name]
+    return specs[name.lower()]
 
 
 async def _find(request: Request) -> dict[str, dict[str, Any]]:

@@ -14,13 +14,13 @@ from app.auth.access import allow
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.store import DocumentStore
-from app.errors import BadRequestError, DomainError, NotFoundError
+from app.errors import BadRequestError, ConflictError, DomainError, NotFoundError
 from app.executions.schemas import execution_model
 from app.executions.submit import Options, run_cells
-from app.kernels.host import KernelHost, end_sessions
+from app.kernels.host import KernelHost, check_kernel_id, end_sessions
 from app.kernels.process import NoSuchKernelspecError
 from app.kernels.routes import kernel_model
-from app.web import ExactJSONResponse, json_body, object_field, text_field
+from app.web import ExactJSONResponse, json_body, object_field, storable, text_field
 from models import Kernel, Session
 from models.codec import encode_text
 
@@ -80,10 +80,11 @@ async def create_session(
     identity: Annotated[Identity, allow("write", "sessions")],
 ) -> dict[str, Any]:
     """Start a session, or answer the one that the path has."""
-    body = await json_body(request)
+    body = _without_notebook(await json_body(request))
     for field in ("path", "type"):
         if not isinstance(body.get(field), str):
             raise BadRequestError(f"Missing field in JSON data: {field}")
+        storable(body[field], field)
     path, kind = body["path"].lstrip("/"), body["type"]
     _check_texts(body)
     # One request at a time makes the session of a path: two windows opening it share a kernel.
@@ -96,6 +97,15 @@ async def create_session(
     base_url = request.app.state.settings.base_url
     response.headers["Location"] = f"{base_url}api/sessions/{model['id']}"
     return model
+
+
+def _without_notebook(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body of the time before sessions had paths of their own as one of now."""
+    notebook = body.get("notebook")
+    if not isinstance(notebook, dict):
+        return body
+    path = notebook.get("name", notebook.get("path")) if "path" not in body else body["path"]
+    return {**body, "path": path, "type": "notebook"}
 
 
 async def _existing(request: Request, path: str) -> dict[str, Any] | None:
@@ -168,23 +178,36 @@ async def _kernel_for(
 ) -> AsyncIterator[str]:
     """Yield the id of the kernel asked for; one just started is ended when the block fails."""
     host: KernelHost = request.app.state.kernels
-    if kernel_id := text_field(wanted, "id"):
-        yield host.get(kernel_id).id
+    kernel_id = text_field(wanted, "id") or None
+    if kernel_id in host.ids():
+        yield kernel_id
         return
+    if kernel_id is not None:
+        check_kernel_id(kernel_id)
     name = text_field(wanted, "name")
     folder = path.rpartition("/")[0]
+
+    async def start(chosen_id: str | None) -> str:
+        kernel = await host.start(
+            identity, name=name, path=folder, kernel_id=chosen_id, session_name=path
+        )
+        return kernel.id
+
     try:
-        kernel = await host.start(identity, name=name, path=folder, session_name=path)
+        try:
+            kernel_id = await start(kernel_id)
+        except ConflictError:  # a kernel of the past: a window that was open for long knows it
+            kernel_id = await start(None)
     except NoSuchKernelspecError as error:
         raise KernelUnavailableError(
             f"The '{name}' kernel is not available. Please pick another suitable kernel instead, "
             "or install that kernel."
         ) from error
     try:
-        yield kernel.id
+        yield kernel_id
     except BaseException:
-        if kernel.id in host.ids():
-            await host.shutdown(kernel.id, "its session could not be made")
+        if kernel_id in host.ids():
+            await host.shutdown(kernel_id, "its session could not be made")
         raise
 
 
@@ -202,7 +225,7 @@ async def update_session(
     session_id: str, request: Request, identity: Annotated[Identity, allow("write", "sessions")]
 ) -> dict[str, Any]:
     """Change a session's path, name, type or kernel; a kernel that it leaves is shut down."""
-    body = await json_body(request)
+    body = _without_notebook(await json_body(request))
     _check_texts(body)
     host: KernelHost = request.app.state.kernels
     database: Database = request.app.state.database

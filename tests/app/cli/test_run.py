@@ -556,7 +556,8 @@ def test_the_file_is_whole_private_and_goes(server, tmp_path, runtime_dir):
     assert path == runtime_dir / f"jupyter-datastore-{os.getpid()}.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert set(json.loads(path.read_text())) == {
-        "url", "token", "pid", "root_dir", "base_url", "data_dir", "version", "started",
+        "url", "token", "pid", "root_dir", "base_url", "data_dir", "version", "started", "sock",
+        "certfile",
     }  # fmt: skip
     assert find_server().token == TOKEN
     assert list(runtime_dir.iterdir()) == [path]

@@ -1,0 +1,181 @@
+"""The pages for people: `/login`, `/logout` and the server's first page."""
+
+import base64
+import hashlib
+import logging
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Annotated
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from app import __version__
+from app.auth.access import allow, identify, public
+from app.auth.addresses import client_of, foreign_origin
+from app.auth.cookies import XSRF_COOKIE, LoginCookies, has_xsrf
+from app.auth.identity import Identity, TokenAuthenticator
+from app.auth.throttle import LoginLimit
+from app.errors import LoginRequiredError, TooLargeError
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+router = APIRouter(include_in_schema=False)
+
+_HERE = Path(__file__).parent
+_STYLE = (_HERE / "page.css").read_text("utf-8")
+_PAGE = Template((_HERE / "page.html").read_text("utf-8"))
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_MAX_FORM_BYTES = 64 * 1024
+# The pages run no scripts and send their form to this server only.
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'self'"
+)
+
+
+def _page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
+    html = _PAGE.substitute(title=escape(title), style=_STYLE, body=body)
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+    return HTMLResponse(html, status, headers)
+
+
+def safe_next(wanted: str, base_url: str) -> str:
+    """Return where to go after the login: `wanted` if it is a path below the base URL, else that.
+
+    Browsers read two slashes, also when one leans back, as another host, and skip tabs.
+    """
+    plain = (
+        wanted.startswith("/") and wanted.isprintable() and "\\" not in wanted and " " not in wanted
+    )
+    inside = f"{wanted.partition('?')[0]}/".startswith(base_url) and not wanted.startswith("//")
+    return wanted if plain and inside else base_url
+
+
+def _login_page(
+    request: Request, wanted: str, *, problem: str = "", status: int = 200
+) -> HTMLResponse:
+    """The form, with the cookie that its answer must repeat."""
+    settings: Settings = request.app.state.settings
+    cookies: LoginCookies = request.app.state.cookies
+    xsrf, set_cookies = cookies.xsrf(request)
+    request.state.set_cookies = set_cookies
+    wrong = f'<p class="wrong" role="alert">{escape(problem)}</p>' if problem else ""
+    body = f"""<p>This server asks for its token.</p>
+{wrong}
+<form method="post" action="{escape(settings.base_url)}login?next={quote(wanted, safe="")}">
+<input type="hidden" name="{XSRF_COOKIE}" value="{escape(xsrf)}">
+<label for="password">Token</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required
+ autofocus spellcheck="false">
+<button>Log in</button>
+</form>
+<p><br>The token is in the URL that the server printed when it started; whoever runs the server
+can look it up in its log.</p>"""
+    return _page("Log in", body, status=status)
+
+
+@router.get("/login")
+@public
+async def login_form(request: Request) -> Response:
+    """Show the form, or go on at once if the browser has logged in (or brings a token)."""
+    settings: Settings = request.app.state.settings
+    wanted = safe_next(request.query_params.get("next", settings.base_url), settings.base_url)
+    if await identify(request) is not None:
+        return RedirectResponse(wanted, 302)
+    return _login_page(request, wanted)
+
+
+@router.post("/login")
+@public
+async def log_in(request: Request) -> Response:
+    """Set the login cookie for a right token; 401 with the form for a wrong one."""
+    state = request.app.state
+    settings: Settings = state.settings
+    authenticator: TokenAuthenticator = state.authenticator
+    limit: LoginLimit = state.login_limit
+    form = await _form(request)
+    wanted = request.query_params.get("next") or form.get("next") or settings.base_url
+    wanted = safe_next(wanted, settings.base_url)
+    if foreign_origin(request, settings) or not has_xsrf(request, form.get(XSRF_COOKIE)):
+        problem = "This form was not sent from this page, or cookies are turned off. Try again."
+        return _login_page(request, wanted, problem=problem, status=403)
+    address = client_of(request, settings)
+    if seconds := limit.seconds_to_wait(address):
+        problem = f"Too many wrong tokens. Try again in {seconds} seconds."
+        page = _login_page(request, wanted, problem=problem, status=429)
+        page.headers["Retry-After"] = str(seconds)
+        return page
+    login = await authenticator.login_of(form.get("password", "").strip())
+    if login is None:
+        limit.add_wrong(address)
+        log.warning("wrong token in the login form, from %s", address or "a unix socket")
+        return _login_page(request, wanted, problem="This is not the token.", status=401)
+    cookies: LoginCookies = state.cookies
+    request.state.set_cookies = cookies.log_in(request, login)
+    return RedirectResponse(wanted, 302)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a posted form, each once; other content types have none."""
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _MAX_FORM_BYTES:
+            raise TooLargeError("The form is too long")
+    fields = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[0] for name, values in fields.items()}
+
+
+@router.get("/logout")
+@public
+async def log_out(request: Request) -> Response:
+    """Forget the login in this browser."""
+    settings: Settings = request.app.state.settings
+    cookies: LoginCookies = request.app.state.cookies
+    request.state.set_cookies = cookies.log_out(request)
+    body = f"""<p>Successfully logged out of this browser. Kernels go on running.</p>
+<a class="button" href="{escape(settings.base_url)}login">Log in again</a>"""
+    return _page("Logged out", body)
+
+
+@router.get("/")
+async def first_page(
+    request: Request, identity: Annotated[Identity, allow("read", "server")]
+) -> Response:
+    """Say what this server is, to a person whose browser came here."""
+    settings: Settings = request.app.state.settings
+    rows = {
+        "Version": __version__,
+        "Logged in as": identity.display_name,
+        "Files": str(settings.root_dir),
+    }
+    listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
+    body = f"""<dl>{listed}</dl>
+<p>Run a notebook here with <code>jupyter-datastore run NOTEBOOK</code>, or point a Jupyter client
+at this address.</p>
+<a class="button" href="{escape(settings.base_url)}logout">Log out</a>"""
+    return _page("This server is running", body)
+
+
+@router.post("/api/security/csp-report", status_code=204)
+async def report_violation(
+    request: Request,
+    _: Annotated[Identity, allow("write", "csp", xsrf=False)],
+) -> None:
+    """Log what a browser says that a Content-Security-Policy has blocked."""
+    log.warning("Content-Security-Policy: %.2000r", await request.body())
+
+
+def add_to(app: FastAPI, *, prefix: str) -> None:
+    """Give an application the pages, and the way to the login."""
+    app.state.login_limit = LoginLimit()
+    app.include_router(router, prefix=prefix)
+    app.add_exception_handler(LoginRequiredError, _login_required)
+
+
+async def _login_required(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LoginRequiredError)
+    return RedirectResponse(error.location, 302)
