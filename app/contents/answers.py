@@ -49,4 +49,4 @@ def _time(value: Any) -> str:
         raise TypeError(f"{type(value).__name__} is not JSON")
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
-    return value.isoformat()[:-6] + "Z"
+    return f"{value.isoformat()[:-6]}Z"

@@ -114,9 +114,7 @@ def documents_in(folders: Collection[str]) -> Select[*tuple[Any, ...]]:
 def is_as_recorded(entry: Entry, row: Row[Any]) -> bool:
     """Tell whether a row of `children` says what an entry says."""
     return (
-        row.missing_since is None
-        and row.file_key == entry.key
-        and row[1:7] == _seen(entry.model)
+        row.missing_since is None and row.file_key == entry.key and row[1:7] == _seen(entry.model)
     )
 
 
