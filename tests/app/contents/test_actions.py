@@ -136,6 +136,24 @@ async def test_a_rename_waits_for_a_save_that_has_begun(client, root_dir, monkey
     assert sources(json.loads((root_dir / "m.ipynb").read_text())) == ["new"]
 
 
+@pytest.mark.parametrize("of_another_process", [False, True])
+async def test_nothing_is_saved_while_a_rename_is_under_way(
+    client, root_dir, settings, of_another_process
+):
+    write(root_dir / "n.ipynb", "old")
+    document_id = await opened(client, "n.ipynb")
+    state = client.app.state
+    store: DocumentStore = state.documents
+    other = DocumentStore(state.database, state.disk, settings) if of_another_process else store
+    async with store.holding("n.ipynb"):
+        await edit(client, document_id, "new")
+        saving = asyncio.create_task(other.save_now(document_id))
+        await asyncio.wait([saving], timeout=0.3)
+        assert sources(json.loads((root_dir / "n.ipynb").read_text())) == ["old"]
+    await saving
+    assert sources(json.loads((root_dir / "n.ipynb").read_text())) == ["new"]
+
+
 async def test_a_rename_that_the_disk_refuses_leaves_the_rows(client, root_dir, rows, documents):
     write(root_dir / "n.ipynb", "1")
     (root_dir / "t.txt").write_text("x")
