@@ -6,15 +6,17 @@ was received is dropped, and `recorded_batch` keeps an unclear commit from being
 """
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections import deque
 from dataclasses import replace
+from itertools import islice
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
-from app.recorder.announced import Announced, Place, find_place
+from app.recorder.announced import Announced, Answered, Place, find_places
 from app.recorder.messages import Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
@@ -37,6 +39,8 @@ _BATCH_ITEMS = 2_000
 _BATCH_BYTES = 8 * 1024 * 1024
 # Items planned before others have their turn.
 _TURN_ITEMS = 50
+# How long rows may wait for more of a client that does not wait for them.
+_LINGER_SECONDS = 0.04
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # How often a message that is written alone may run into the database's statement timeout.
 _TIMEOUTS = 5
@@ -68,6 +72,8 @@ class Recorder:
         self._waiters = waiters
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
+        self._may_linger = False
+        self._hurry = asyncio.Event()
         self._taken = 0
         self._recorded = 0
         self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -83,12 +89,20 @@ class Recorder:
         self._items.append(item)
         self._taken += 1
         self._arrived.set()
+        if isinstance(item, Announced):
+            self._may_linger = True
+        elif not isinstance(item, Message | Answered):
+            # An execution of the server's own, whose client waits for the rows, or a turn of
+            # the kernel's life.
+            self._may_linger = False
+            self._hurry.set()
 
     async def drain(self) -> None:
         """Wait until everything taken so far is committed; what comes later is not waited for."""
         if self._recorded < self._taken:
             drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._drains.append((self._taken, drained))
+            self._hurry.set()
             await drained
 
     async def close(self, patience_seconds: float | None = None) -> None:
@@ -114,6 +128,7 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             await self._arrived.wait()
+            await self._linger()
             self._arrived.clear()
             while self._items:
                 planned = await self._take()
@@ -127,32 +142,54 @@ class Recorder:
                     drained = self._drains.popleft()[1]
                     if not drained.done():
                         drained.set_result(None)
+                await self._linger()
+
+    async def _linger(self) -> None:
+        """Let more come while a client that is sent the messages itself runs code.
+
+        Nobody waits for these rows, and each transaction takes time from passing messages on.
+        """
+        if not self._may_linger or self._drains or self._waiters.watched:
+            return
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await self._hurry.wait()
 
     async def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
+        announced = [
+            item for item in islice(self._items, _BATCH_ITEMS) if isinstance(item, Announced)
+        ]
+        if announced:
+            await self._find_places(announced)
         planned: list[list[Operation]] = []
         size = 0
         while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
-            item = self._items.popleft()
+            item = self._items[0]
+            if isinstance(item, Announced) and item.place is None:
+                break  # it came meanwhile
+            self._items.popleft()
             size += item.size_bytes if isinstance(item, Message) else 0
-            if isinstance(item, Announced):
-                item.place = await self._place(item)
             planned.append(self._plan(item))
             if len(planned) % _TURN_ITEMS == 0:
                 await asyncio.sleep(0)  # messages are passed on to clients meanwhile
         return planned
 
-    async def _place(self, item: Announced) -> Place:
-        """Find the session and cell of an execution, however long the database is away."""
+    async def _find_places(self, announced: list[Announced]) -> None:
+        """Find sessions and cells of executions, however long the database is away."""
         attempt = 0
         while True:
             try:
                 async with self._database.transaction(recorder=True) as tx:
-                    return await find_place(tx, self.tracker.kernel_id, item)
+                    await find_places(tx, self.tracker.kernel_id, announced)
+                return
             except Exception as error:
                 if not (_may_pass(error) or _took_too_long(error)):
-                    log.exception("kernel %s: looking for a cell", self.tracker.kernel_id)
-                    return Place()
+                    log.exception("kernel %s: looking for cells", self.tracker.kernel_id)
+                    for item in announced:
+                        item.place = Place()
+                    return
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
 

@@ -71,6 +71,7 @@ class Tracked:
     next_seq: int = 1
     output_bytes: int = 0
     clear_pending: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Tracker:
         """
         if item.msg_id in self._by_msg_id or hash(item.msg_id) in self._forgotten:
             return []
-        target = item.place.target
+        target = item.place.target if item.place else None
         self._remember(item.msg_id, Tracked(item.id, target, is_ours=True))
         operations: list[Operation] = [self._new(item.values())]
         if target:
@@ -319,10 +320,9 @@ class Tracker:
         change = {"status": status, "reason": reason, "finished_at": at, **(values or {})}
         if tracked.execution_count is not None:
             change["execution_count"] = tracked.execution_count
-        operations: list[Operation] = [
-            ExecutionChange(tracked.id, change),
-            CancelInputs(tracked.id),
-        ]
+        operations: list[Operation] = [ExecutionChange(tracked.id, change)]
+        if tracked.asked:
+            operations.append(CancelInputs(tracked.id))
         if tracked.target:
             operations.append(EndCell(tracked.id, tracked.target, tracked.execution_count))
         return operations
@@ -414,6 +414,7 @@ class Tracker:
     def _on_input_request(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         if tracked is None:
             return []
+        tracked.asked = True
         return [
             # Code asks one question at a time: the one before is void, for example because its
             # interrupt was caught.

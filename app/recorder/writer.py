@@ -12,9 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import Select, UpdateBase, case, insert, select, update
+from sqlalchemy import Select, Table, Update, UpdateBase, bindparam, case, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
@@ -42,6 +43,8 @@ from app.recorder.operations import (
 )
 from models import Cell, Execution, InputRequest, Kernel, Output
 
+# Not the entity: the ORM's own work on a statement costs more than the statement.
+_EXECUTIONS = cast("Table", Execution.__table__)
 # Adjacent pieces of a stream are joined into rows up to this many characters.
 _STREAM_ROW = 64 * 1024
 
@@ -225,7 +228,7 @@ class BatchWriter:
             .values(recorded_batch=number, **rows.kernel)
         )
         if rows.executions:
-            await tx.execute(insert(Execution), rows.executions)
+            await tx.execute(insert(_EXECUTIONS), rows.executions)
         await self._change_executions(tx, rows)
         await self._write_outputs(tx, rows)
         await self._write_inputs(tx, rows)
@@ -233,17 +236,21 @@ class BatchWriter:
             await write_comms(tx, self._kernel_id, rows.comms)
 
     async def _change_executions(self, tx: Transaction, rows: _Rows) -> None:
+        """Change all in the order of their ids, those with the same columns in one statement."""
+        alike: dict[frozenset[str], list[dict[str, Any]]] = defaultdict(list)
         for execution_id in sorted(rows.changes.keys() | rows.output_bytes.keys()):
-            values: dict[Any, Any] = dict(rows.changes.get(execution_id, {}))
-            if size := rows.output_bytes.get(execution_id):
-                values["output_bytes"] = Execution.output_bytes + size
-            statement = update(Execution).where(Execution.id == execution_id)
-            if "status" in values:
-                statement = statement.where(Execution.finished_at.is_(None))
-                if "started_at" in values and "finished_at" not in values:
-                    # A retried or late "running" must not touch one that ended meanwhile.
-                    statement = statement.where(Execution.status == "queued")
-            await tx.execute(statement.values(values).execution_options(synchronize_session=False))
+            values = rows.changes.get(execution_id, {})
+            parameters = {f"new_{name}": value for name, value in values.items()}
+            size = rows.output_bytes.get(execution_id, 0)
+            alike[frozenset(values)].append({"of": execution_id, "more": size, **parameters})
+        # Rows are locked in one order, whatever is changed in them.
+        ids = [row["of"] for changes in alike.values() for row in changes]
+        if len(alike) > 1:
+            query = select(_EXECUTIONS.c.id).where(_EXECUTIONS.c.id.in_(ids))
+            await tx.execute(query.order_by(_EXECUTIONS.c.id).with_for_update(key_share=True))
+        connection = await tx.connection()
+        for names, changes in alike.items():
+            await connection.execute(_change(names), changes)
 
     async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
         for execution_id, at in sorted(rows.clears.items()):
@@ -283,6 +290,23 @@ class BatchWriter:
             )
         if rows.inputs:
             await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
+
+
+@cache
+def _change(names: frozenset[str]) -> Update:
+    """Return the statement that changes these columns of executions; it takes many at once."""
+    columns = _EXECUTIONS.c
+    values: dict[str, Any] = {
+        name: bindparam(f"new_{name}", type_=columns[name].type) for name in sorted(names)
+    }
+    values["output_bytes"] = columns.output_bytes + bindparam("more")
+    statement = update(_EXECUTIONS).where(columns.id == bindparam("of")).values(values)
+    if "status" in names:
+        statement = statement.where(columns.finished_at.is_(None))
+        if "started_at" in names and "finished_at" not in names:
+            # A retried or late "running" must not touch one that ended meanwhile.
+            statement = statement.where(columns.status == "queued")
+    return statement
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:
