@@ -3,15 +3,17 @@
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import and_, select
+from sqlalchemy import Row, Table, select
 
 from app.db.engine import Transaction
 from app.recorder.operations import CellTarget, Keeper
 from models import Cell, Session
 from models.codec import encode_text
 
+_SESSIONS = cast("Table", Session.__table__)
+_CELLS = cast("Table", Cell.__table__)
 # Longer ids do not fit the index of executions by cell.
 _CELL_ID_LENGTH = 255
 
@@ -27,7 +29,7 @@ class Place:
     cell_version: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Announced:
     """An execute_request that is about to be sent for a client; `content` is its content.
 
@@ -41,7 +43,7 @@ class Announced:
     cell_id: str | None
     at: datetime
     keeper: Keeper
-    place: Place = Place()
+    place: Place | None = None
 
     def __post_init__(self) -> None:
         if self.cell_id is not None and not 0 < len(self.cell_id) <= _CELL_ID_LENGTH:
@@ -55,13 +57,14 @@ class Announced:
     def values(self) -> dict[str, Any]:
         """Return the columns of its execution that do not depend on the kernel."""
         expressions = self.content.get("user_expressions")
+        place = self.place or Place()
         return {
             "id": self.id,
-            "session_id": self.place.session_id,
-            "document_id": self.place.document_id,
-            "path": self.place.path,
+            "session_id": place.session_id,
+            "document_id": place.document_id,
+            "path": place.path,
             "cell_id": None if self.cell_id is None else encode_text(self.cell_id),
-            "cell_version": self.place.cell_version,
+            "cell_version": place.cell_version,
             "actor_id": self.actor_id,
             "client": "channel",
             "msg_id": self.msg_id,
@@ -85,37 +88,41 @@ class Answered:
     at: datetime
 
 
-async def find_place(tx: Transaction, kernel_id: str, announced: Announced) -> Place:
-    """Return where an execution belongs: the kernel's session whose notebook has the cell.
+async def find_places(tx: Transaction, kernel_id: str, announced: list[Announced]) -> None:
+    """Find where executions belong: in the kernel's session whose notebook has the cell.
 
     Without such a cell it is the kernel's only session, if there is just one.
     """
-    cell_id = announced.cell_id
-    query = (
-        select(Session, Cell.version, Cell.source == announced.code)
-        .outerjoin(
-            Cell,
-            and_(
-                Cell.notebook_id == Session.document_id,
-                Cell.cell_id == (cell_id and encode_text(cell_id)),
-                Cell.cell_type == "code",
-            ),
+    living = select(_SESSIONS.c.id, _SESSIONS.c.path, _SESSIONS.c.document_id).where(
+        _SESSIONS.c.kernel_id == kernel_id, _SESSIONS.c.ended_at.is_(None)
+    )
+    sessions = (await tx.execute(living.order_by(_SESSIONS.c.created_at, _SESSIONS.c.id))).all()
+    only = Place(sessions[0].id, sessions[0].path) if len(sessions) == 1 else Place()
+    documents = {row.document_id for row in sessions if row.document_id is not None}
+    wanted = {encode_text(item.cell_id) for item in announced if item.cell_id is not None}
+    cells: dict[str, list[Row[uuid.UUID, str, int, str]]] = {}
+    if documents and wanted:
+        query = select(
+            _CELLS.c.notebook_id, _CELLS.c.cell_id, _CELLS.c.version, _CELLS.c.source
+        ).where(
+            _CELLS.c.notebook_id.in_(documents),
+            _CELLS.c.cell_id.in_(wanted),
+            _CELLS.c.cell_type == "code",
         )
-        .where(Session.kernel_id == kernel_id, Session.ended_at.is_(None))
-        .order_by(Cell.id.is_(None), Session.created_at, Session.id)
-        .limit(2)
-    )
-    found = (await tx.execute(query)).all()
-    if not found:
-        return Place()
-    session, version, same_text = found[0]
-    if version is None or session.document_id is None:
-        return Place(session.id, session.path) if len(found) == 1 else Place()
-    announced.keeper.documents.add(session.document_id)
-    return Place(
-        session.id,
-        session.path,
-        CellTarget(session.document_id, str(cell_id), announced.keeper),
-        session.document_id,
-        version if same_text else None,
-    )
+        for row in await tx.execute(query):
+            cells.setdefault(row.cell_id, []).append(row)
+    for item in announced:
+        item.place = only
+        found = cells.get(encode_text(item.cell_id or ""), [])
+        for session in sessions:
+            cell = next((cell for cell in found if cell.notebook_id == session.document_id), None)
+            if cell is not None and item.cell_id is not None:
+                item.keeper.documents.add(cell.notebook_id)
+                item.place = Place(
+                    session.id,
+                    session.path,
+                    CellTarget(cell.notebook_id, item.cell_id, item.keeper),
+                    cell.notebook_id,
+                    cell.version if cell.source == item.code else None,
+                )
+                break

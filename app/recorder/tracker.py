@@ -171,7 +171,7 @@ class Tracker:
         """
         if item.msg_id in self._by_msg_id or hash(item.msg_id) in self._forgotten:
             return []
-        target = item.place.target
+        target = item.place.target if item.place else None
         self._remember(item.msg_id, Tracked(item.id, target, is_ours=True))
         operations: list[Operation] = [self._new(item.values())]
         if target:

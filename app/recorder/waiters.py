@@ -18,6 +18,11 @@ class Waiters:
         self._events: dict[uuid.UUID, set[asyncio.Event]] = defaultdict(set)
         self.closed = False
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._events)
+
     @contextmanager
     def watch(self, execution_id: uuid.UUID) -> Iterator[asyncio.Event]:
         """Yield an event that is set whenever the execution may have changed.
