@@ -47,6 +47,15 @@ _SETTINGS = {
 }
 
 
+# Flags that choose between classes or extensions of the stock server.
+_UNNEEDED = (
+    "--ServerApp.contents_manager_class=",
+    "--ContentsManager.files_handler_class=",
+    "--ServerApp.jpserver_extensions",
+    "jupyter_server_terminals=",
+)
+
+
 class _Missing:
     """Skips a test as soon as it asks for something that is not there over HTTP."""
 
@@ -104,7 +113,7 @@ def _database_first(template: str) -> None:
 def jp_serverapp(  # noqa: PLR0917 (fixtures come by name)
     jp_environ, jp_server_config, jp_base_url, jp_root_dir, tmp_path, database_url, jp_argv
 ):
-    jp_argv = [a for a in jp_argv if not a.startswith("--ServerApp.contents_manager_class=")]
+    jp_argv = [argument for argument in jp_argv if not argument.startswith(_UNNEEDED)]
     if jp_argv:
         pytest.skip(f"in-process: command line {jp_argv}")
     token = "a-token-for-the-suite"
