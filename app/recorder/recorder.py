@@ -12,11 +12,12 @@ import logging
 import uuid
 from collections import deque
 from dataclasses import replace
+from itertools import islice
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
-from app.recorder.announced import Announced, Place, find_place
+from app.recorder.announced import Announced, Answered, Place, find_places
 from app.recorder.messages import Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
@@ -40,6 +41,9 @@ _BATCH_BYTES = 8 * 1024 * 1024
 # How long the first item of a batch waits for others, unless one comes that somebody waits for.
 # Most cells begin and end within it: one transaction then tells all of them.
 _COLLECT_SECONDS = 0.01
+# The same where only a client runs code that is sent the messages itself: nobody waits for rows,
+# and each transaction takes time from passing messages on.
+_LINGER_SECONDS = 0.04
 # Items planned before others have their turn.
 _TURN_ITEMS = 50
 # Other clients' executions, whose reply is not seen, are forgotten here when there are so many.
@@ -77,6 +81,7 @@ class Recorder:
         self._half_ended: set[str] = set()
         self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._may_linger = False
         self._taken = 0
         self._recorded = 0
         self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -92,8 +97,15 @@ class Recorder:
         self._items.append(item)
         self._taken += 1
         self._arrived.set()
-        if not isinstance(item, Message) or self._is_awaited(item):
+        if isinstance(item, Announced):
+            self._may_linger = True
+        elif not isinstance(item, Message | Answered):
+            self._may_linger = False
+        if not self._lingers() and (not isinstance(item, Message) or self._is_awaited(item)):
             self._urgent.set()
+
+    def _lingers(self) -> bool:
+        return self._may_linger and not self._drains and not self._waiters.watched
 
     def _is_awaited(self, message: Message) -> bool:
         """Tell whether somebody may be waiting for this: an execution's end, or a question.
@@ -156,7 +168,10 @@ class Recorder:
             while self._items:
                 if not self._urgent.is_set():
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_COLLECT_SECONDS):
+                        lingers = self._lingers()
+                        async with asyncio.timeout(
+                            _LINGER_SECONDS if lingers else _COLLECT_SECONDS
+                        ):
                             await self._urgent.wait()
                 self._urgent.clear()
                 planned = await self._take()
@@ -175,29 +190,38 @@ class Recorder:
 
     async def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
+        announced = [
+            item for item in islice(self._items, _BATCH_ITEMS) if isinstance(item, Announced)
+        ]
+        if announced:
+            await self._find_places(announced)
         planned: list[list[Operation]] = []
         size = 0
         while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
-            item = self._items.popleft()
+            item = self._items[0]
+            if isinstance(item, Announced) and item.place is None:
+                break  # it came meanwhile
+            self._items.popleft()
             size += item.size_bytes if isinstance(item, Message) else 0
-            if isinstance(item, Announced):
-                item.place = await self._place(item)
             planned.append(self._plan(item))
             if len(planned) % _TURN_ITEMS == 0:
                 await asyncio.sleep(0)  # messages are passed on to clients meanwhile
         return planned
 
-    async def _place(self, item: Announced) -> Place:
-        """Find the session and cell of an execution, however long the database is away."""
+    async def _find_places(self, announced: list[Announced]) -> None:
+        """Find sessions and cells of executions, however long the database is away."""
         attempt = 0
         while True:
             try:
                 async with self._database.transaction(recorder=True) as tx:
-                    return await find_place(tx, self.tracker.kernel_id, item)
+                    await find_places(tx, self.tracker.kernel_id, announced)
+                return
             except Exception as error:
                 if not (_may_pass(error) or _took_too_long(error)):
-                    log.exception("kernel %s: looking for a cell", self.tracker.kernel_id)
-                    return Place()
+                    log.exception("kernel %s: looking for cells", self.tracker.kernel_id)
+                    for item in announced:
+                        item.place = Place()
+                    return
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
 
