@@ -34,7 +34,7 @@ def readme_queries() -> list[str]:
 
 
 def test_ci_runs_the_readmes_test_command():
-    (command,) = [line for line in README.splitlines() if line.endswith("-m pytest")]
+    (command,) = [line for line in README.splitlines() if "-m pytest" in line and "venv .venv" in line]
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && ")
     ci = (ROOT / ".ci" / "run").read_text("utf-8").replace(" -q", "")
     assert command in ci
@@ -45,7 +45,7 @@ def test_the_readme_opens_with_both_commands():
     assert install == (
         "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/jupyter-datastore serve\n"
     )
-    assert test.endswith(".venv/bin/python -m pytest\n")
+    assert test.endswith(".venv/bin/python -m pytest -n 2 --dist loadfile\n")
 
 
 def test_the_readmes_queries_are_the_examples():
