@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import Database
 from tests.conftest import serving
-from tests.kernels import execute, finished, run, start_kernel, text_of, until
+from tests.kernels import execute, finished, run, start_kernel, status_is, text_of, until
 
 LINES = "".join(f"{number}\n" for number in range(40))
 PRINT = "import time\nfor i in range(40): print(i, flush=True); time.sleep(0.02)"
@@ -100,6 +100,7 @@ async def test_waiting_for_what_was_said_does_not_wait_for_what_comes(client):
     kernel = await start_kernel(client)
     running = await execute(client, kernel, "while True: print('x' * 1000, flush=True)")
     waiting = await execute(client, kernel, "1")
+    await status_is(client, running, "running")
     await asyncio.sleep(0.5)
     async with asyncio.timeout(5):
         assert (await client.delete(f"/api/executions/{waiting['id']}")).status_code == 204
