@@ -319,13 +319,7 @@ async def _run(  # noqa: C901 (one case a line of the table)
         for side in sides:
             for _ in range(20):
                 await side.run("1+1")
-        if "round-trips" in kinds:
-            await found.round_trips(sides, round_trips)
-        if "queued" in kinds:
-            await found.queued(sides, rounds)
-        for kind in _OUTPUTS:
-            if kind in kinds:
-                await found.outputs(sides, kind, rounds)
+        await _measure(found, sides, kinds, rounds, round_trips)
         if "clients" in kinds:
             for name, server in (("ours", ours), ("jupyter_server", stock)):
                 await found.audience(name, server.port, server.token, ids[name], 40)
@@ -335,6 +329,18 @@ async def _run(  # noqa: C901 (one case a line of the table)
         for complaint in ours.complaints():
             say(f"the server logged: {complaint}")
     return found
+
+
+async def _measure(
+    found: Measurement, sides: list[Side], kinds: tuple[str, ...], rounds: int, round_trips: int
+) -> None:
+    if "round-trips" in kinds:
+        await found.round_trips(sides, round_trips)
+    if "queued" in kinds:
+        await found.queued(sides, rounds)
+    for kind in _OUTPUTS:
+        if kind in kinds:
+            await found.outputs(sides, kind, rounds)
 
 
 async def _require_recorded(server: Server, say: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""The stock jupyter_server as the channels benchmark has it: `python -m benchmarks.stock`.
+"""The stock jupyter_server that the channels benchmark compares with.
 
 Its defaults would prove nothing: Nagle's algorithm costs each reply up to 40 ms, and its rate
 limit loses output. So every kernel websocket gets TCP_NODELAY here (one line in the handler's

@@ -49,6 +49,7 @@ async def listening(
             base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60
         ) as client:
             client.app = app  # type: ignore[attr-defined]
+            client.uvicorn = server  # type: ignore[attr-defined]
             yield client
     finally:
         server.should_exit = True

@@ -30,10 +30,18 @@ Key = tuple[str, str]
 
 # How long parsing may keep the event loop from passing on what comes next.
 _TURN_SECONDS = 0.003
+# What is large, how fast it is sent on one machine, and how long its recording waits at most.
+_LARGE_BYTES = 1024 * 1024
+_BYTES_PER_SECOND = 200e6
+_DELAY_SECONDS = 0.2
 
 
 class Forward(Protocol):
     """Where the messages for websockets go."""
+
+    @property
+    def count(self) -> int:
+        """How many websockets there are."""
 
     def publish(self, message: Outgoing) -> None:
         """Pass an iopub message on to every client."""
@@ -100,12 +108,19 @@ class Channels:
                 self._forward.deliver(key, Outgoing(channel, parts))
         # All channels in one line: what was printed before a question is recorded before it.
         self._unread.append((channel, parts, now))
-        self._read_soon()
+        self._read_soon(len(parts[3]))
 
-    def _read_soon(self) -> None:
-        """Parse when those that have been given the message have had their turn."""
+    def _read_soon(self, size_bytes: int = 0) -> None:
+        """Parse when those that have been given the message have had their turn.
+
+        A large one is on its way to them for a while, and parsing it would stop that.
+        """
         if self._reading is None:
-            self._reading = self._loop.call_soon(self._read)
+            if size_bytes > _LARGE_BYTES and self._forward.count:
+                delay = min(size_bytes / _BYTES_PER_SECOND, _DELAY_SECONDS)
+                self._reading = self._loop.call_later(delay, self._read)
+            else:
+                self._reading = self._loop.call_soon(self._read)
 
     def _read(self) -> None:
         self._reading = None

@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import uuid
+from socket import IPPROTO_TCP, TCP_NODELAY
 
 import psycopg
 import pytest
@@ -266,6 +267,14 @@ async def test_an_execution_of_a_client_can_be_stopped_over_http(server, kernel)
         await client.done(ok)
     assert (await finished(server, running_record))["ename"] == "KeyboardInterrupt"
     assert (await finished(server, queued_record))["status"] in ("aborted", "error")
+
+
+async def test_nothing_is_held_back_or_compressed(server, kernel):
+    async with front(server, kernel) as client:  # which offers to compress
+        assert client.connection.protocol.extensions == []
+        for connection in server.uvicorn.server_state.connections:
+            socket = connection.transport.get_extra_info("socket")
+            assert socket.getsockopt(IPPROTO_TCP, TCP_NODELAY)
 
 
 # coming back
