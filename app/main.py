@@ -24,6 +24,7 @@ from app.documents.store import DocumentStore
 from app.errors import DomainError
 from app.executions.routes import router as executions
 from app.kernels.host import KernelHost
+from app.kernels.requests import router as kernel_requests
 from app.kernels.routes import router as kernels
 from app.kernelspecs.routes import router as kernelspecs
 from app.limits import BodyLimit
@@ -82,6 +83,8 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.state.settings = settings
     prefix = settings.base_url.rstrip("/")
     for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+        app.include_router(router, prefix=prefix)
+    for router in (kernel_requests,):
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_exception_handler(DomainError, _domain_error)

@@ -1,13 +1,17 @@
 """Reading request bodies and writing times as Jupyter does; shared by the routes of all slices."""
 
+import asyncio
 import json
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from app.errors import BadRequestError
+from app.errors import BadRequestError, ClientGoneError
+
+Answer = TypeVar("Answer")
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -44,6 +48,29 @@ def object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequestError(f"{name} must be an object")
     return value
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return what `work` returns; when the client goes away first, cancel it.
+
+    The request's body must have been read. Raises ClientGoneError, which nobody sees.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError("The client has gone")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class ExactJSONResponse(JSONResponse):

@@ -1,4 +1,4 @@
-"""The server's own ZeroMQ sockets to one kernel: shell, stdin, iopub.
+"""The server's own ZeroMQ sockets to one kernel: shell, control, stdin, iopub.
 
 Receiving never waits for anything but the socket, and its buffers have no high-water mark: a
 kernel drops iopub messages for a subscriber that is slow, so this one must not be.
@@ -6,6 +6,8 @@ kernel drops iopub messages for a subscriber that is slow, so this one must not 
 
 import asyncio
 import contextlib
+import itertools
+import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,12 +35,16 @@ class Channels:
         stdin, self._stdin_monitor = _connect_stdin(manager, identity)
         self._sockets: dict[str, zmq.asyncio.Socket] = {
             "shell": cast("zmq.asyncio.Socket", manager.connect_shell(identity=identity)),
+            "control": cast("zmq.asyncio.Socket", manager.connect_control(identity=identity)),
             "stdin": stdin,
             "iopub": cast("zmq.asyncio.Socket", manager.connect_iopub()),
         }
         self._last_received = asyncio.get_running_loop().time()
-        self._replies: dict[str, asyncio.Future[Message]] = {}
+        self._replies: dict[str, asyncio.Future[Message | Unreadable | None]] = {}
         self.heard = asyncio.Event()
+        self.closed = False
+        # The debug adapter's messages are numbered by their sender.
+        self.debug_numbers = itertools.count(1)
         self._tasks = [
             asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
             for name, socket in self._sockets.items()
@@ -62,7 +68,7 @@ class Channels:
             self._last_received = loop.time()
             if channel == "iopub":
                 self.heard.set()
-            if isinstance(message, Message) and channel == "shell":
+            if channel in ("shell", "control"):
                 future = self._replies.pop(message.parent_id or "", None)
                 if future is not None and not future.done():
                     future.set_result(message)
@@ -78,30 +84,58 @@ class Channels:
         msg_id: str | None = None,
         parent: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
+        buffers: list[bytes] | None = None,
     ) -> str:
         """Send a message and return its id, `msg_id` if given."""
         message = self._session.msg(msg_type, content, parent=parent, metadata=metadata)
         if msg_id is not None:
             message["header"]["msg_id"] = message["msg_id"] = msg_id
         message["header"]["date"] = datetime.now(UTC)
-        await self._sockets[channel].send_multipart(self._session.serialize(message))
+        frames = self._serialize(message)
+        await self._sockets[channel].send_multipart([*frames, *(buffers or [])])
         return str(message["header"]["msg_id"])
+
+    def _serialize(self, message: dict[str, Any]) -> list[bytes]:
+        """Return a message's signed frames; text that has no UTF-8 is sent as JSON escapes."""
+        try:
+            frames: list[bytes] = self._session.serialize(message)
+        except ValueError:
+            message["content"] = json.dumps(message["content"]).encode("ascii")
+            message["metadata"] = _encodable(message["metadata"])
+            frames = self._session.serialize(message)
+        return frames
 
     async def request(
         self, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
     ) -> Message | None:
         """Send a shell request and return its reply, or None when none came in time."""
+        reply = await self.ask("shell", msg_type, content, timeout_seconds=timeout_seconds)
+        return reply if isinstance(reply, Message) else None
+
+    async def ask(
+        self, channel: str, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
+    ) -> Message | Unreadable | None:
+        """Send a request on shell or control and return its reply, readable or not.
+
+        Returns None when none came in time or the sockets were closed meanwhile (`closed`).
+        """
         msg_id = uuid.uuid4().hex
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Message | Unreadable | None]
+        future = asyncio.get_running_loop().create_future()
         self._replies[msg_id] = future
         try:
-            await self.send("shell", msg_type, content, msg_id=msg_id)
+            await self.send(channel, msg_type, content, msg_id=msg_id)
             async with asyncio.timeout(timeout_seconds):
                 return await future
         except TimeoutError:
             return None
         finally:
             self._replies.pop(msg_id, None)
+
+    @property
+    def awaited(self) -> int:
+        """How many replies are waited for."""
+        return len(self._replies)
 
     async def settle(self, quiet_seconds: float = 0.1, limit_seconds: float = 2.0) -> None:
         """Wait until nothing more arrives: what an ended kernel had sent has then been read."""
@@ -115,7 +149,11 @@ class Channels:
             await asyncio.sleep(quiet_seconds - quiet)
 
     async def close(self) -> None:
-        """End the readers and close the sockets."""
+        """End the readers and close the sockets; who waits for a reply gets none."""
+        self.closed = True
+        for future in self._replies.values():
+            if not future.done():
+                future.set_result(None)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,6 +163,13 @@ class Channels:
         for socket in self._sockets.values():
             with contextlib.suppress(zmq.ZMQError):
                 socket.close(linger=0)
+
+
+def _encodable(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata in which what has no UTF-8 is replaced: the session packs it itself."""
+    text = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
+    cleaned: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return cleaned
 
 
 def _connect_stdin(

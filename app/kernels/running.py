@@ -17,7 +17,7 @@ from app.errors import ConflictError
 from app.kernels.channels import Channels
 from app.kernels.process import KernelProcess, wait_until_dead
 from app.kernels.queue import ExecutionQueue, QueuedExecution
-from app.recorder.messages import Message, Unreadable
+from app.recorder.messages import CONTROL_REQUESTS, Message, Unreadable
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import KernelEvent
 from app.settings import Settings
@@ -63,6 +63,13 @@ class RunningKernel:
         """Wait until the kernel answers; raises ConflictError with the reason if it died."""
         await self._ready.wait()
         self.require_alive()
+
+    async def connected(self) -> Channels:
+        """Wait until the kernel answers and return its sockets; ConflictError if it died."""
+        await self.wait_ready()
+        if self._channels is None:
+            raise ConflictError("The kernel is not connected", reason=self.reason)
+        return self._channels
 
     def require_alive(self) -> None:
         """Raise ConflictError when the kernel is dead."""
@@ -235,7 +242,7 @@ class RunningKernel:
     def _on_message(self, message: Message | Unreadable) -> None:
         if isinstance(message, Message):
             match message.type:
-                case "status":
+                case "status" if message.parent_type not in CONTROL_REQUESTS:
                     if (state := message.content.get("execution_state")) in ("busy", "idle"):
                         self.state = state
                 case "input_request":

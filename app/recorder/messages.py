@@ -11,6 +11,18 @@ from typing import Any
 
 from jupyter_client.session import Session
 
+# Requests that come over the control channel; the busy and idle they cause are not the shell's.
+CONTROL_REQUESTS = frozenset(
+    {
+        "debug_request",
+        "interrupt_request",
+        "usage_request",
+        "create_subshell_request",
+        "delete_subshell_request",
+        "list_subshell_request",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -38,6 +50,7 @@ class Unreadable:
     reason: str
     frames: list[str] = field(repr=False)
     received_at: datetime
+    parent_id: str | None = None
 
 
 def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unreadable:
@@ -47,9 +60,11 @@ def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unre
     (ipykernel does for U+DC80..U+DCFF), and replacing them would lose what was printed.
     """
     received_at = datetime.now(UTC)
+    parent: dict[str, Any] = {}
     try:
         _, parts = session.feed_identities(frames)
         envelope = session.deserialize(parts, content=False)
+        parent = envelope["parent_header"] or {}
         raw = bytes(envelope["content"])
         content = json.loads(raw.decode("utf-8", "surrogateescape"))
         if not isinstance(content, dict):
@@ -57,9 +72,8 @@ def parse(session: Session, channel: str, frames: list[bytes]) -> Message | Unre
     except Exception as error:  # noqa: BLE001 (whatever a kernel sends must not end the reader)
         reason = f"{type(error).__name__}: {error}"
         kept = [b64encode(frame).decode("ascii") for frame in frames]
-        return Unreadable(channel, reason, kept, received_at)
+        return Unreadable(channel, reason, kept, received_at, parent.get("msg_id"))
     buffers = [bytes(buffer) for buffer in envelope["buffers"]]
-    parent = envelope["parent_header"] or {}
     return Message(
         channel=channel,
         type=envelope["msg_type"],

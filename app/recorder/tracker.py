@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.recorder.messages import Message, Unreadable
+from app.recorder.messages import CONTROL_REQUESTS, Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
     BeginCell,
@@ -142,7 +142,7 @@ class Tracker:
             return []
         values: dict[str, Any] = {"last_activity": message.received_at}
         # Threads and the control channel report busy and idle too; the shell's is the kernel's.
-        if message.parent_type not in ("debug_request", "interrupt_request"):
+        if message.parent_type not in CONTROL_REQUESTS:
             values["execution_state"] = state
         operations: list[Operation] = [KernelChange(values)]
         if tracked is None:
