@@ -20,6 +20,7 @@ from app.documents.store import DocumentStore
 from app.errors import ConflictError, NotFoundError
 from app.kernels.process import KernelProcess, make_context
 from app.kernels.running import RunningKernel, process_started_at
+from app.recorder.comms import Retention, close_comms
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import Tracker
 from app.recorder.waiters import Waiters
@@ -52,6 +53,7 @@ class KernelHost:
         self._log_dir = data_dir / "kernels"
         self._context = make_context()
         self._kernels: dict[str, RunningKernel] = {}
+        self._retention = Retention(settings.comm_messages_kept, settings.comm_bytes_kept)
         self._server_id = uuid.uuid4()
         self._heart: asyncio.Task[None] | None = None
 
@@ -160,7 +162,7 @@ class KernelHost:
         recorder = Recorder(
             self._database,
             Tracker(kernel_id, identity.id),
-            BatchWriter(kernel_id, self._documents),
+            BatchWriter(kernel_id, self._documents, self._retention),
             self._waiters,
         )
         kernel = self._kernels[kernel_id] = RunningKernel(
@@ -278,11 +280,8 @@ async def interrupt_executions(
         .where(InputRequest.kernel_id.in_(ids), InputRequest.status == "pending")
         .values(status="cancelled")
     )
-    await tx.execute(
-        update(Comm)
-        .where(Comm.kernel_id.in_(ids), Comm.state == "open")
-        .values(state="closed", closed_at=now)
-    )
+    comms = await tx.scalars(select(Comm.id).where(Comm.kernel_id.in_(ids), Comm.state == "open"))
+    await close_comms(tx, comms, now, reason)
 
 
 def _is_alive(row: ServerProcess) -> bool:

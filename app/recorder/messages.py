@@ -4,6 +4,7 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
 
 import json
+import uuid
 from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +41,25 @@ class Message:
     buffers: list[bytes]
     size_bytes: int
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CommRequest:
+    """A comm_open, comm_msg or comm_close that a client sends; `content` has its `comm_id`."""
+
+    msg_id: str
+    msg_type: str
+    content: dict[str, Any]
+    metadata: dict[str, Any]
+    buffers: list[bytes] = field(repr=False)
+    actor_id: uuid.UUID | None
+    size_bytes: int
+    sent_at: datetime
+
+    @property
+    def comm_id(self) -> str:
+        """The kernel's id of the comm."""
+        return str(self.content["comm_id"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,10 @@ class Recorder:
         self._waiters = waiters
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._taken = 0
+        self._recorded = 0
+        self._draining: deque[tuple[int, asyncio.Event]] = deque()
+        self._closed = False
         self._number = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -56,18 +58,23 @@ class Recorder:
     def put(self, item: Item) -> None:
         """Take the next item; returns at once."""
         self._items.append(item)
-        self._drained.clear()
+        self._taken += 1
         self._arrived.set()
 
     async def drain(self) -> None:
         """Wait until everything taken so far is committed."""
-        await self._drained.wait()
+        if self._recorded < self._taken and not self._closed:
+            done = asyncio.Event()
+            self._draining.append((self._taken, done))
+            await done.wait()
 
     async def close(self) -> None:
         """Write what was taken, then end."""
         if self._task is None:
             return
-        await self.drain()
+        while self._recorded < self._taken:
+            await self.drain()
+        self._closed = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -76,8 +83,11 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._items:
-                await self._record(self._take())
-            self._drained.set()
+                planned = self._take()
+                await self._record(planned)
+                self._recorded += len(planned)
+                while self._draining and self._draining[0][0] <= self._recorded:
+                    self._draining.popleft()[1].set()
 
     def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
@@ -118,9 +128,9 @@ class Recorder:
         while True:
             try:
                 async with self._database.transaction(recorder=True) as tx:
-                    if attempt and await self._writer.was_committed(tx, self._number):
-                        return
-                    await self._writer.write(tx, self._number, operations)
+                    if not attempt or not await self._writer.was_committed(tx, self._number):
+                        await self._writer.write(tx, self._number, operations)
+                self._waiters.comms.publish(self._writer.comm_records)
                 return
             except Exception as error:
                 if not is_transient(error):
