@@ -9,13 +9,14 @@ from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app import __version__
 from app.auth.access import check_declarations
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.comms.routes import router as comms
 from app.contents.disk import Disk
 from app.contents.routes import router as contents
 from app.db.engine import Database, is_transient
@@ -84,11 +85,12 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     prefix = settings.base_url.rstrip("/")
     for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
         app.include_router(router, prefix=prefix)
-    for router in (kernel_requests,):
+    for router in (kernel_requests, comms):
         app.include_router(router, prefix=prefix)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(WebSocketRequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
     check_declarations(app)
@@ -106,7 +108,7 @@ async def _domain_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     """Answer 400 as Jupyter does, 404 for an id in the path that cannot be one."""
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     first = error.errors()[0]
     place, name = first["loc"][0], ".".join(str(part) for part in first["loc"][1:])
     if place == "path":

@@ -16,7 +16,15 @@ from app.errors import ForbiddenError
 
 Action = Literal["read", "write", "execute"]
 Resource = Literal[
-    "api", "contents", "kernels", "kernelspecs", "sessions", "executions", "documents", "server"
+    "api",
+    "comms",
+    "contents",
+    "kernels",
+    "kernelspecs",
+    "sessions",
+    "executions",
+    "documents",
+    "server",
 ]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Any]])
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import psutil
 
-from app.errors import ConflictError
+from app.errors import ConflictError, UnavailableError
 from app.kernels.channels import Channels
 from app.kernels.process import KernelProcess, wait_until_dead
 from app.kernels.queue import ExecutionQueue, QueuedExecution
-from app.recorder.messages import CONTROL_REQUESTS, Message, Unreadable
+from app.recorder.messages import CONTROL_REQUESTS, CommRequest, Message, Unreadable
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import KernelEvent
 from app.settings import Settings
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # A kernel alive for this long has recovered: earlier deaths no longer count.
 _STABLE_SECONDS = 10.0
+# So many messages of comms' clients may wait for a busy kernel.
+_WAITING_COMM_MESSAGES = 10_000
 
 
 class RunningKernel:
@@ -229,6 +231,29 @@ class RunningKernel:
         if parent is None or self._channels is None:
             raise ConflictError("The kernel no longer waits for this input")
         await self._channels.send("stdin", "input_reply", {"value": value}, parent=parent)
+
+    async def send_comm(self, request: CommRequest) -> None:
+        """Send a client's comm message; opening and closing a comm is committed before it is sent.
+
+        Raises ConflictError when the kernel is dead, UnavailableError when it has taken up none of
+        many messages for long.
+        """
+        channels = await self.connected()
+        if self.recorder.tracker.comms.waiting >= _WAITING_COMM_MESSAGES:
+            raise UnavailableError("The kernel is busy: too many messages wait for it")
+        self.recorder.put(request)
+        if request.msg_type != "comm_msg":
+            await self.recorder.drain()
+        if channels.closed:
+            raise ConflictError("The kernel was restarted", reason=self.reason)
+        await channels.send(
+            "shell",
+            request.msg_type,
+            request.content,
+            msg_id=request.msg_id,
+            metadata=request.metadata,
+            buffers=request.buffers,
+        )
 
     async def _stop_watching(self) -> None:
         if self._watcher is not None:
