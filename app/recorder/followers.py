@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-_QUEUE_MESSAGES = 2_000
+# Several of the recorder's batches, which arrive at once: only who does not read falls behind.
+_QUEUE_MESSAGES = 10_000
 _QUEUE_BYTES = 64 * 1024 * 1024
 
 

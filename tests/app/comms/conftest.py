@@ -42,6 +42,7 @@ async def client(settings, database_url, tmp_path) -> AsyncIterator[httpx.AsyncC
         made.connect = lambda path, **options: connect(
             f"ws://127.0.0.1:{port}{path}",
             additional_headers=options.pop("headers", headers),
+            max_queue=None,  # else closing waits for frames that nobody reads
             **options,
         )
         yield made
