@@ -24,6 +24,7 @@ from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
 from app.errors import DomainError
 from app.executions.routes import router as executions
+from app.kernels.culling import Culler
 from app.kernels.host import KernelHost
 from app.kernels.requests import router as kernel_requests
 from app.kernels.routes import router as kernels
@@ -61,13 +62,16 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         app.state.documents = store
         app.state.waiters = waiters
         app.state.kernels = host
+        app.state.culler = culler = Culler(database, host, waiters, settings)
         app.state.session_locks = WeakValueDictionary()
         # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
+        culler.start()
         try:
             yield
         finally:
+            await culler.close()
             await host.close()
             await store.close()
             await database.close()

@@ -13,7 +13,7 @@ from fastapi import WebSocket
 
 from app.auth.identity import Identity
 from app.comms.queries import messages_after, read_comm
-from app.comms.schemas import comm_request, frame_of, parse_object, record_of, unpack
+from app.comms.schemas import frame_of, record_of, request_of
 from app.db.engine import Database
 from app.errors import BadRequestError, DomainError
 from app.kernels.host import KernelHost
@@ -166,11 +166,7 @@ class CommChannel:
                 raise _EndedError(_LATER, error.message) from error
 
     async def _take(self, text: str | None, data: bytes | None) -> None:
-        body, buffers = (parse_object(text), []) if text is not None else unpack(data or b"")
-        kind = body.get("msg_type", "comm_msg")
-        if kind not in ("comm_msg", "comm_close"):
-            raise BadRequestError("msg_type must be comm_msg or comm_close")
-        message = comm_request(kind, self._comm.comm_id, body, buffers, self._identity.id)
+        message = request_of(text, data, self._comm.comm_id, self._identity.id)
         await self._kernels.get(self._comm.kernel_id).send_comm(message)
 
 

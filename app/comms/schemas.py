@@ -91,10 +91,10 @@ def frame_of(record: CommRecord, **more: Any) -> str | bytes:
         **more,
     }
     text = json.dumps(head, separators=(",", ":"))
-    return pack(text, record.buffers) if record.buffers else text
+    return _pack(text, record.buffers) if record.buffers else text
 
 
-def pack(text: str, buffers: list[bytes]) -> bytes:
+def _pack(text: str, buffers: list[bytes]) -> bytes:
     """Return a binary frame: u32be number of parts, u32be offset of each, the parts.
 
     The first part is the JSON text; offsets count from the frame's start. This is the framing of
@@ -107,7 +107,7 @@ def pack(text: str, buffers: list[bytes]) -> bytes:
     return struct.pack(f"!{len(parts) + 1}I", len(parts), *offsets) + b"".join(parts)
 
 
-def unpack(frame: bytes) -> tuple[dict[str, Any], list[bytes]]:
+def _unpack(frame: bytes) -> tuple[dict[str, Any], list[bytes]]:
     """Return the JSON object and the buffers of a binary frame; BadRequestError for another."""
     try:
         (count,) = struct.unpack_from("!I", frame)
@@ -124,10 +124,10 @@ def unpack(frame: bytes) -> tuple[dict[str, Any], list[bytes]]:
         text = parts[0].decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequestError("The frame's JSON is not UTF-8") from error
-    return parse_object(text), parts[1:]
+    return _parse_object(text), parts[1:]
 
 
-def parse_object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     """Return the JSON object of a text frame; BadRequestError for anything else."""
     try:
         found = json.loads(text)
@@ -179,3 +179,14 @@ def comm_request(
         size_bytes=size,
         sent_at=datetime.now(UTC),
     )
+
+
+def request_of(
+    text: str | None, data: bytes | None, comm_id: str, actor_id: uuid.UUID
+) -> CommRequest:
+    """Return the message that a websocket's text or binary frame asks to send."""
+    body, buffers = (_parse_object(text), []) if text is not None else _unpack(data or b"")
+    msg_type = body.get("msg_type", "comm_msg")
+    if msg_type not in ("comm_msg", "comm_close"):
+        raise BadRequestError("msg_type must be comm_msg or comm_close")
+    return comm_request(msg_type, comm_id, body, buffers, actor_id)

@@ -54,7 +54,7 @@ class KernelHost:
         self._context = make_context()
         self._kernels: dict[str, RunningKernel] = {}
         self._retention = Retention(settings.comm_messages_kept, settings.comm_bytes_kept)
-        self._server_id = uuid.uuid4()
+        self.server_id = uuid.uuid4()
         self._heart: asyncio.Task[None] | None = None
 
     # the server process's own row
@@ -65,7 +65,7 @@ class KernelHost:
         async with self._database.transaction() as tx:
             tx.add(
                 ServerProcess(
-                    id=self._server_id,
+                    id=self.server_id,
                     hostname=socket.gethostname(),
                     pid=os.getpid(),
                     process_started_at=started or datetime.now(UTC),
@@ -73,7 +73,7 @@ class KernelHost:
                 )
             )
         async with self._database.transaction() as tx:
-            await settle_dead_servers(tx, self._documents, self._server_id)
+            await settle_dead_servers(tx, self._documents, self.server_id)
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def _beat(self) -> None:
@@ -83,7 +83,7 @@ class KernelHost:
                 async with self._database.transaction() as tx:
                     await tx.execute(
                         update(ServerProcess)
-                        .where(ServerProcess.id == self._server_id)
+                        .where(ServerProcess.id == self.server_id)
                         .values(heartbeat_at=datetime.now(UTC))
                     )
             except Exception as error:  # noqa: BLE001 (the next beat tries again)
@@ -101,7 +101,7 @@ class KernelHost:
             await _end_sessions(tx, [kernel.id for kernel in kernels])
             await tx.execute(
                 update(ServerProcess)
-                .where(ServerProcess.id == self._server_id)
+                .where(ServerProcess.id == self.server_id)
                 .values(stopped_at=now, heartbeat_at=now)
             )
         self._context.destroy(linger=0)
@@ -151,7 +151,7 @@ class KernelHost:
                         name=name,
                         path=path,
                         owner_id=identity.id,
-                        server_id=self._server_id,
+                        server_id=self.server_id,
                         pid=process.pid,
                         pid_started_at=process_started_at(process.pid),
                     )
@@ -173,11 +173,19 @@ class KernelHost:
 
     async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
         """End a kernel and the sessions that use it."""
+        await self.end(self.withdraw(kernel_id), reason)
+
+    def withdraw(self, kernel_id: str) -> RunningKernel:
+        """Return a kernel that is to be ended; from now on no request finds it."""
         kernel = self.get(kernel_id)
         del self._kernels[kernel_id]
+        return kernel
+
+    async def end(self, kernel: RunningKernel, reason: str) -> None:
+        """End a withdrawn kernel and the sessions that use it."""
         await kernel.stop(reason)
         async with self._database.transaction() as tx:
-            await _end_sessions(tx, [kernel_id])
+            await _end_sessions(tx, [kernel.id])
 
     def default_name(self) -> str:
         """Return the default kernelspec's name, as Jupyter Server has it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import struct
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from app.main import create_app
 from tests.conftest import TOKEN
@@ -67,7 +69,7 @@ def unpacked(frame: str | bytes) -> dict[str, Any]:
         return {**json.loads(frame), "buffers": []}
     (count,) = struct.unpack_from("!I", frame)
     bounds = [*struct.unpack_from(f"!{count}I", frame, 4), len(frame)]
-    parts = [frame[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [frame[a:b] for a, b in itertools.pairwise(bounds)]
     return {**json.loads(parts[0]), "buffers": parts[1:]}
 
 
@@ -75,3 +77,13 @@ async def received(channel: ClientConnection, seconds: float = 10) -> dict[str, 
     """The next message of a websocket."""
     async with asyncio.timeout(seconds):
         return unpacked(await channel.recv())
+
+
+async def ending(channel):
+    """Read to the end; the last message, the close code and its reason."""
+    last = None
+    while True:
+        try:
+            last = await received(channel)
+        except ConnectionClosed as ended:
+            return last, ended.rcvd.code, ended.rcvd.reason

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import socket
+import uuid
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
+from app.comms.schemas import request_of
+from app.errors import BadRequestError
 from app.recorder import followers
-from tests.app.comms.conftest import packed, received
+from tests.app.comms.conftest import ending, packed, received
 from tests.app.comms.test_comms import TARGET, messages, open_comm, recorded
 from tests.kernels import execute, finished, run, start_kernel, until
 
@@ -28,16 +31,6 @@ async def comm(client, kernel):
 def channel_of(client, comm, after=None, **options):
     query = "" if after is None else f"?after={after}"
     return client.connect(f"/api/comms/{comm['id']}/channel{query}", **options)
-
-
-async def closing(channel):
-    """Read to the end; the last message, the close code and its reason."""
-    last = None
-    with pytest.raises(ConnectionClosed) as ended:
-        while True:
-            last = await received(channel)
-    assert ended.value.rcvd is not None
-    return last, ended.value.rcvd.code, ended.value.rcvd.reason
 
 
 async def test_both_directions_with_buffers(client, comm):
@@ -88,16 +81,16 @@ async def test_closing_ends_every_connection(client, kernel, comm):
     async with channel_of(client, comm) as channel, channel_of(client, comm) as other:
         await received(channel)
         await channel.send(json.dumps({"msg_type": "comm_close", "data": {"bye": 1}}))
-        last, code, _ = await closing(channel)
+        last, code, _ = await ending(channel)
         assert (last["msg_type"], last["direction"], last["data"]) == (
             "comm_close",
             "client",
             {"bye": 1},
         )
         assert code == 1000
-        assert (await closing(other))[0]["msg_type"] == "comm_close"
+        assert (await ending(other))[0]["msg_type"] == "comm_close"
     async with channel_of(client, comm) as late:
-        last, code, reason = await closing(late)
+        last, code, reason = await ending(late)
         assert (last["msg_type"], code, reason) == ("comm_close", 1000, "the comm was closed")
     record = await run(client, kernel, "print(len(get_ipython().kernel.comm_manager.comms))")
     assert record["outputs"][0]["text"] == "0\n"
@@ -167,7 +160,7 @@ async def test_a_follower_behind_is_told_why(client, kernel, comm, monkeypatch):
     async with channel_of(client, comm) as channel:
         first = await received(channel)
         await run(client, kernel, "comms[0].send({'i': 1})")
-        _, code, reason = await closing(channel)
+        _, code, reason = await ending(channel)
     assert (code, reason) == (1013, f"too slow: connect again with after={first['id']}")
 
 
@@ -191,14 +184,9 @@ async def test_a_follower_behind_is_told_why(client, kernel, comm, monkeypatch):
     ],
 )
 def test_frames_that_cannot_be(frame):
-    from app.comms.schemas import comm_request, parse_object, unpack
-    from app.errors import BadRequestError
-
+    text, data = (frame, None) if isinstance(frame, str) else (None, frame)
     with pytest.raises(BadRequestError):
-        body = parse_object(frame) if isinstance(frame, str) else unpack(frame)[0]
-        if body.get("msg_type", "comm_msg") == "comm_open":
-            raise BadRequestError("refused by the channel")
-        comm_request("comm_msg", "c", body, [], None)
+        request_of(text, data, "c", uuid.uuid4())
 
 
 async def test_a_bad_frame_ends_only_its_connection(client, kernel, comm):
@@ -207,7 +195,7 @@ async def test_a_bad_frame_ends_only_its_connection(client, kernel, comm):
         for frame in ("[" * 100_000, '{"msg_type": "comm_open"}', b"\xff\xff\xff\xff"):
             async with channel_of(client, comm) as bad:
                 await bad.send(frame)
-                _, code, reason = await closing(bad)
+                _, code, reason = await ending(bad)
                 assert code == 1007
                 assert reason
         await good.send(json.dumps({"data": {"still": "here"}}))
@@ -234,6 +222,6 @@ async def test_the_kernels_death_closes_it(client, kernel, comm):
     async with channel_of(client, comm) as channel:
         await received(channel)
         await run(client, kernel, "import os; os._exit(7)")
-        last, code, reason = await closing(channel)
+        last, code, reason = await ending(channel)
     assert last["reason"] == "the kernel exited with status 7"
     assert (code, reason) == (1000, last["reason"])

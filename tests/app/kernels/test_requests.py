@@ -143,39 +143,41 @@ async def test_odd_text_and_odd_replies(client, kernel):
     await ask(client, kernel, "is_complete", 504, code="x", timeout=0.5)
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "field"),
-    [
-        ("complete", {}, "code"),
-        ("complete", {"code": 1}, "code"),
-        ("complete", {"code": "a", "cursor_pos": -1}, "cursor_pos"),
-        ("complete", {"code": "a", "cursor_pos": True}, "cursor_pos"),
-        ("complete", {"code": "a", "cursor_pos": 2**80}, "cursor_pos"),
-        ("complete", {"code": "a", "timeout": "x"}, "timeout"),
-        ("complete", {"code": "a", "timeout": 0}, "timeout"),
-        ("complete", {"code": "a", "timeout": 1e9}, "timeout"),
-        ("complete", {"code": "a", "timeout": float("nan")}, "timeout"),
-        ("inspect", {"code": "a", "detail_level": 2}, "detail_level"),
-        ("inspect", {"code": "a", "omit_sections": "x"}, "omit_sections"),
-        ("is_complete", {"code": None}, "code"),
-        ("history", {"hist_access_type": "all"}, "hist_access_type"),
-        ("history", {"raw": "yes"}, "raw"),
-        ("history", {"n": "1"}, "n"),
-        ("history", {"hist_access_type": "search", "unique": 1}, "unique"),
-        ("comm_info", {"target_name": 1}, "target_name"),
-        ("debug", {}, "command"),
-        ("debug", {"command": "x", "arguments": []}, "arguments"),
-    ],
-)
-async def test_bad_input(client, monkeypatch, name, body, field):
+BAD = [
+    ("complete", {}, "code"),
+    ("complete", {"code": 1}, "code"),
+    ("complete", {"code": "a", "cursor_pos": -1}, "cursor_pos"),
+    ("complete", {"code": "a", "cursor_pos": True}, "cursor_pos"),
+    ("complete", {"code": "a", "cursor_pos": 2**80}, "cursor_pos"),
+    ("complete", {"code": "a", "timeout": "x"}, "timeout"),
+    ("complete", {"code": "a", "timeout": 0}, "timeout"),
+    ("complete", {"code": "a", "timeout": 1e9}, "timeout"),
+    ("complete", {"code": "a", "timeout": float("nan")}, "timeout"),
+    ("inspect", {"code": "a", "detail_level": 2}, "detail_level"),
+    ("inspect", {"code": "a", "omit_sections": "x"}, "omit_sections"),
+    ("is_complete", {"code": None}, "code"),
+    ("history", {"hist_access_type": "all"}, "hist_access_type"),
+    ("history", {"raw": "yes"}, "raw"),
+    ("history", {"n": "1"}, "n"),
+    ("history", {"hist_access_type": "search", "unique": 1}, "unique"),
+    ("comm_info", {"target_name": 1}, "target_name"),
+    ("debug", {}, "command"),
+    ("debug", {"command": "x", "arguments": []}, "arguments"),
+]
+
+
+async def test_bad_input(client, monkeypatch):
     class Kernel:
         def require_alive(self):
             raise AssertionError("was not refused")
 
     monkeypatch.setattr(client.app.state.kernels, "get", lambda _: Kernel())
-    response = await client.post(f"/api/kernels/k/{name}", content=json.dumps(body))
-    assert response.status_code == 400, response.text
-    assert field in response.json()["message"]
+    for name, body, field in BAD:
+        response = await client.post(f"/api/kernels/k/{name}", content=json.dumps(body))
+        assert response.status_code == 400, (name, body, response.text)
+        assert field in response.json()["message"], (name, body)
+    response = await client.post("/api/kernels/k/complete", content="[")
+    assert response.status_code == 400
 
 
 async def test_who_may_ask_and_of_what(client):
