@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import delete, func, insert, or_, select, update
@@ -26,6 +27,7 @@ _NOTHING: dict[str, Any] = {
     "data": {},
     "metadata_": {},
     "buffers": [],
+    "dropped_through": 0,
     "messages_kept": 0,
     "bytes_kept": 0,
 }
@@ -50,6 +52,7 @@ class _Row:
     data: dict[str, Any] | None = None
     buffers: list[bytes] | None = None
     last_id: int = 0
+    dropped_through: int = 0
 
 
 class CommWriter:
@@ -72,7 +75,6 @@ class CommWriter:
                 await self._close_all(event)
                 continue
             if event.msg_type == "comm_open":
-                await self._flush()
                 self._rows[event.comm_id] = await self._open(event)
             row = self._rows.get(event.comm_id)
             if row is None:
@@ -99,10 +101,14 @@ class CommWriter:
                 comm.messages_kept,
                 comm.bytes_kept,
                 last_id=comm.last_message_id,
+                dropped_through=comm.dropped_through,
             )
 
     async def _open(self, event: CommEvent) -> _Row:
         """Insert a comm, or open again one with the same id: its former life is forgotten."""
+        if (former := self._rows.get(event.comm_id)) is not None:
+            await self._flush()
+            await self._tx.execute(delete(CommMessage).where(CommMessage.comm_id == former.id))
         target_name = str(event.content.get("target_name", ""))
         target_module = event.content.get("target_module")
         data = _data(event)
@@ -128,7 +134,6 @@ class CommWriter:
             index_elements=["kernel_id", "comm_id"], set_=columns
         ).returning(Comm.id)
         row_id = (await self._tx.execute(statement)).scalar_one()
-        await self._tx.execute(delete(CommMessage).where(CommMessage.comm_id == row_id))
         return _Row(row_id, target_name, 0, 0, data, event.buffers)
 
     async def _flush(self) -> None:
@@ -146,8 +151,15 @@ class CommWriter:
             row.messages += 1
             row.size_bytes += event.size_bytes
             self.records.append(_record(row, event, message_id))
-        for row_id in sorted(touched):
-            await self._update(touched[row_id], with_data=row_id in changed)
+        # Two lists, since the rows of one statement change the same columns.
+        for with_data in (False, True):
+            values = [
+                await self._values(row, with_data=with_data)
+                for row in touched.values()
+                if (row.id in changed) == with_data
+            ]
+            if values:
+                await self._tx.execute(update(Comm), sorted(values, key=itemgetter("id")))
 
     async def _merge(self, pending: list[tuple[_Row, CommEvent]]) -> set[uuid.UUID]:
         """Merge widgets' updates into their comms' data; returns those that changed."""
@@ -177,25 +189,22 @@ class CommWriter:
                 changed.add(row.id)
         return changed
 
-    async def _update(self, row: _Row, *, with_data: bool) -> None:
-        values: dict[str, Any] = {"last_message_id": row.last_id}
+    async def _values(self, row: _Row, *, with_data: bool) -> dict[str, Any]:
+        """Return the new values of a comm's row, after dropping what is over the limits."""
         limit = self._retention
-        if (
-            row.messages > limit.messages * _SLACK or row.size_bytes > limit.size_bytes * _SLACK
-        ) and (dropped := await self._drop(row)) is not None:
-            values["dropped_through"] = dropped
-        values |= {"messages_kept": row.messages, "bytes_kept": row.size_bytes}
-        if with_data:
-            values |= {"data": row.data, "buffers": row.buffers}
-        await self._tx.execute(
-            update(Comm)
-            .where(Comm.id == row.id)
-            .values(values)
-            .execution_options(synchronize_session=False)
-        )
+        if row.messages > limit.messages * _SLACK or row.size_bytes > limit.size_bytes * _SLACK:
+            await self._drop(row)
+        values = {
+            "id": row.id,
+            "last_message_id": row.last_id,
+            "dropped_through": row.dropped_through,
+            "messages_kept": row.messages,
+            "bytes_kept": row.size_bytes,
+        }
+        return {**values, "data": row.data, "buffers": row.buffers} if with_data else values
 
-    async def _drop(self, row: _Row) -> int | None:
-        """Delete the messages over the limits and return the last one's id, if any."""
+    async def _drop(self, row: _Row) -> None:
+        """Delete the messages over the limits."""
         newest_first = CommMessage.id.desc()
         ranked = (
             select(
@@ -211,7 +220,7 @@ class CommWriter:
         )
         last = await self._tx.scalar(select(func.max(ranked.c.id)).where(ranked.c.place > 1, over))
         if last is None:
-            return None
+            return
         statement = (
             delete(CommMessage)
             .where(CommMessage.comm_id == row.id, CommMessage.id <= last)
@@ -220,7 +229,7 @@ class CommWriter:
         sizes = (await self._tx.execute(statement)).scalars().all()
         row.messages -= len(sizes)
         row.size_bytes -= sum(sizes)
-        return int(last)
+        row.dropped_through = last
 
     async def _close_all(self, event: CloseComms) -> None:
         query = select(Comm.id).where(Comm.kernel_id == self._kernel_id, Comm.state == "open")

@@ -7,8 +7,18 @@ import uuid
 import pytest
 from sqlalchemy import func, select
 
+from app.kernels import running
 from models import Comm, CommMessage
-from tests.kernels import execute, finished, run, start_kernel, status_is, text_of, until
+from tests.kernels import (
+    execute,
+    finished,
+    input_request,
+    run,
+    start_kernel,
+    status_is,
+    text_of,
+    until,
+)
 
 # A target that answers each message with its buffers reversed.
 TARGET = """
@@ -193,6 +203,21 @@ async def test_many_messages_stay_small_and_the_state_is_whole(client, database)
         query = select(func.count(), func.sum(CommMessage.size_bytes))
         counted = (await tx.execute(query.where(CommMessage.comm_id == row.id))).one()
     assert (row.messages_kept, row.bytes_kept) == tuple(counted)
+
+
+async def test_a_kernel_that_takes_nothing_up_is_not_drowned(client, kernel, monkeypatch):
+    comm = await open_comm(client, kernel)
+    execution = await execute(client, kernel, "input()")
+    await input_request(client, execution)
+    monkeypatch.setattr(running, "_WAITING_COMM_MESSAGES", 2)
+    url = f"/api/comms/{comm['id']}/messages"
+    assert (await client.post(url, json={})).status_code == 202
+    assert (await client.post(url, json={})).status_code == 202
+    await client.app.state.kernels.get(kernel).recorder.drain()
+    assert (await client.post(url, json={})).status_code == 503
+    await client.post(f"/api/executions/{execution['id']}/input", json={"value": ""})
+    await recorded(client, comm, 5)
+    assert (await client.post(url, json={})).status_code == 202
 
 
 async def test_what_is_refused(client, kernel):
