@@ -67,7 +67,25 @@ class StorageError(DomainError):
     status = 500
 
 
+class ClientGoneError(DomainError):
+    """The client went away before its answer was there; nobody reads this."""
+
+    status = 499
+
+
+class BadReplyError(DomainError):
+    """A kernel answered with something that cannot be read."""
+
+    status = 502
+
+
 class UnavailableError(DomainError):
     """The database or a kernel cannot be reached now; trying again may help."""
 
     status = 503
+
+
+class NoAnswerError(DomainError):
+    """A kernel did not answer in time: it is busy, starting, or does not know the request."""
+
+    status = 504

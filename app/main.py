@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,6 +27,7 @@ from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.comms.routes import router as comms
 from app.config.routes import router as config
 from app.contents.actions import Actions
 from app.contents.checkpoints import Checkpoints
@@ -44,7 +45,9 @@ from app.events.events import Events
 from app.events.routes import router as events
 from app.executions.routes import router as executions
 from app.identity.routes import router as identity
+from app.kernels.culling import Culler
 from app.kernels.host import KernelHost
+from app.kernels.requests import router as kernel_requests
 from app.kernels.routes import router as kernels
 from app.kernels.websocket import router as channels
 from app.kernelspecs.resources import router as kernelspec_resources
@@ -99,6 +102,7 @@ async def _running(
     app.state.waiters = waiters
     app.state.kernels = host
     app.state.session_locks = WeakValueDictionary()
+    app.state.culler = culler = Culler(database, host, waiters, settings)
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
     await store.start()
@@ -107,6 +111,7 @@ async def _running(
     )
     await app.state.terminals.open()
     watcher.start()
+    culler.start()
     # What has been imported and made so far stays: a full collection that walks it takes as
     # long as a hundred messages.
     gc.collect()
@@ -115,6 +120,7 @@ async def _running(
     try:
         yield
     finally:
+        await culler.close()
         await watcher.close()
         await app.state.terminals.close()
         await host.close()
@@ -160,6 +166,8 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         kernelspec_resources,
         kernels,
         channels,
+        kernel_requests,
+        comms,
         sessions,
         executions,
         documents,
@@ -183,6 +191,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
 def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(WebSocketRequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_gone)
     # By name: what is left to the handler of every Exception is raised again, for the log.
@@ -206,7 +215,7 @@ async def _domain_error(connection: HTTPConnection, error: Exception) -> JSONRes
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     """Answer 400 as Jupyter does, 404 for an id in the path that cannot be one."""
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     first = error.errors()[0]
     place, name = first["loc"][0], ".".join(str(part) for part in first["loc"][1:])
     if place == "path":

@@ -54,6 +54,16 @@ class Settings(BaseSettings):
     kernel_start_timeout_seconds: float = 60
     kernel_poll_seconds: float = 1.0
     kernel_restart_limit: int = 5
+    kernel_request_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    # At least this many of the last messages of each open comm are kept, up to so many bytes.
+    comm_messages_kept: int = Field(default=1_000, ge=1)
+    comm_bytes_kept: int = Field(default=64 * 1024 * 1024, ge=1)
+    # As in Jupyter Server: 0 never culls.
+    cull_idle_timeout: float = Field(default=0, ge=0)
+    cull_interval: float = Field(default=300, gt=0)
+    cull_connected: bool = False
+    cull_busy: bool = False
+    cull_open_comms: bool = True
     shutdown_timeout_seconds: float = 10
     save_delay_seconds: float = 0.5
     save_interval_max_seconds: float = 5.0

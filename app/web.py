@@ -1,16 +1,19 @@
 """Reading request bodies and writing times as Jupyter does; shared by the routes of all slices."""
 
+import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from app.errors import BadRequestError
+from app.errors import BadRequestError, ClientGoneError
+
+Answer = TypeVar("Answer")
 
 _CONVERTER = re.compile(r":\w+}")
 
@@ -81,6 +84,29 @@ async def refuse_websocket(websocket: WebSocket, answer: Response) -> None:
         await websocket.send_denial_response(answer)
     else:
         await websocket.close(1008)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return what `work` returns; when the client goes away first, cancel it.
+
+    The request's body must have been read. Raises ClientGoneError, which nobody sees.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError("The client has gone")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class ExactJSONResponse(JSONResponse):

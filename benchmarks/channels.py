@@ -289,7 +289,7 @@ async def _kernel(port: int, token: str) -> str:
         return str(answer.raise_for_status().json()["id"])
 
 
-async def _run(  # noqa: C901 (one case a line of the table)
+async def _run(
     source: Path,
     kinds: tuple[str, ...],
     rounds: int,

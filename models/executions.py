@@ -115,6 +115,9 @@ class Output(Base):
     shows it and is null once it is cleared or the cell runs again; `cleared_at` is set when the
     code itself cleared it, so that `cleared_at IS NULL` are the outputs of an execution as a
     person would have seen them at its end. `size_bytes` counts its text or JSON in UTF-8.
+
+    What a comm's callback said (a widget's observer) belongs to the execution that opened the
+    comm, and has the kernel's `comm_id`; no cell shows it.
     """
 
     __tablename__ = "outputs"
@@ -137,6 +140,12 @@ class Output(Base):
             "display_id",
             postgresql_where=sql("display_id IS NOT NULL"),
         ),
+        Index(
+            "outputs_comm_id_idx",
+            "kernel_id",
+            "comm_id",
+            postgresql_where=sql("comm_id IS NOT NULL"),
+        ),
         Index("outputs_cell_id_idx", "cell_id", "id", postgresql_where=sql("cell_id IS NOT NULL")),
     )
 
@@ -158,6 +167,7 @@ class Output(Base):
     traceback: Mapped[list[str] | None]
     extra: Mapped[dict[str, Any] | None]
     display_id: Mapped[str | None]
+    comm_id: Mapped[str | None] = mapped_column(ExactText)
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
     created_at: Mapped[Created]
     updated_at: Mapped[datetime | None]
@@ -200,7 +210,15 @@ class InputRequest(Base):
 
 
 class Comm(Base):
-    """A comm (the channel behind a widget) between a kernel and its clients."""
+    """A comm (the channel behind a widget) between a kernel and its clients.
+
+    While it is open, `data`, `metadata` and `buffers` are what a comm_open sent now would carry:
+    what it was opened with and, for Jupyter widgets, every update since merged into
+    `data["state"]`, so that a reader needs no replay. `last_message_id` is the message they are
+    the state of. Older messages are dropped (`dropped_through` is the last one dropped), so that a
+    slider dragged for hours stays small; `messages_kept` and `bytes_kept` count the others. A
+    closed comm keeps none of it, only that it was there and, where it did not end by itself, why.
+    """
 
     __tablename__ = "comms"
     __table_args__ = (
@@ -212,23 +230,37 @@ class Comm(Base):
     id: Mapped[UuidKey]
     kernel_id: Mapped[str] = mapped_column(ForeignKey("kernels.id"))
     incarnation: Mapped[int]
-    comm_id: Mapped[str]
-    target_name: Mapped[str]
-    target_module: Mapped[str | None]
+    comm_id: Mapped[Exact]
+    target_name: Mapped[Exact]
+    target_module: Mapped[str | None] = mapped_column(ExactText)
     state: Mapped[str] = mapped_column(server_default=sql("'open'"))
+    reason: Mapped[str | None]
     execution_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("executions.id", ondelete="SET NULL")
     )
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'::jsonb"))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'::jsonb"))
+    buffers: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary), server_default=sql("'{}'"))
+    last_message_id: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    dropped_through: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    messages_kept: Mapped[int] = mapped_column(server_default=sql("0"))
+    bytes_kept: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
     opened_at: Mapped[Created]
     closed_at: Mapped[datetime | None]
 
 
 class CommMessage(Base):
-    """A message on a comm, in the order the kernel sent it; kept while the comm is open."""
+    """A message on a comm, in the kernel's order; kept while the comm is open.
+
+    `direction` says who sent it. A client's message has its place where the kernel took it up, so
+    that the messages in order lead to the state that the kernel has. `msg_id` is the message's;
+    `actor_id` is the person who sent a client's.
+    """
 
     __tablename__ = "comm_messages"
     __table_args__ = (
         CheckConstraint("msg_type IN ('comm_open', 'comm_msg', 'comm_close')", name="msg_type"),
+        CheckConstraint("direction IN ('kernel', 'client')", name="direction"),
         Index("comm_messages_comm_id_id_idx", "comm_id", "id"),
     )
 
@@ -237,8 +269,12 @@ class CommMessage(Base):
     execution_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("executions.id", ondelete="SET NULL")
     )
+    direction: Mapped[str] = mapped_column(server_default=sql("'kernel'"))
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
+    msg_id: Mapped[str | None] = mapped_column(ExactText)
     msg_type: Mapped[str]
     data: Mapped[dict[str, Any]]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     buffers: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary), server_default=sql("'{}'"))
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
     created_at: Mapped[Created]

@@ -34,7 +34,9 @@ def readme_queries() -> list[str]:
 
 
 def test_ci_runs_the_readmes_test_command():
-    (command,) = [line for line in README.splitlines() if "-m pytest" in line and "venv .venv" in line]
+    (command,) = [
+        line for line in README.splitlines() if "-m pytest" in line and "venv .venv" in line
+    ]
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && ")
     ci = (ROOT / ".ci" / "run").read_text("utf-8").replace(" -q", "")
     assert command in ci

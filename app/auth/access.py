@@ -26,6 +26,7 @@ from app.settings import Settings
 Action = Literal["read", "write", "execute"]
 Resource = Literal[
     "api",
+    "comms",
     "config",
     "contents",
     "csp",

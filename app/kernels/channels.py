@@ -6,6 +6,7 @@ recorder after that.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import uuid
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 OnMessage = Callable[[Message | Unreadable], None]
 Key = tuple[str, str]
+Reply = Message | Unreadable | None
 
 # How long parsing may keep the event loop from passing on what comes next.
 _TURN_SECONDS = 0.003
@@ -34,6 +36,7 @@ _TURN_SECONDS = 0.003
 _LARGE_BYTES = 1024 * 1024
 _BYTES_PER_SECOND = 200e6
 _DELAY_SECONDS = 0.2
+_REPLY_CHANNELS = ("shell", "control")
 
 
 class Forward(Protocol):
@@ -66,10 +69,13 @@ class Channels:
         self._last_received = self._loop.time()
         self._unread: deque[tuple[str, list[bytes], datetime]] = deque()
         self._reading: asyncio.Handle | None = None
-        self._replies: dict[str, asyncio.Future[Message | None]] = {}
+        self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._echoes: dict[str, asyncio.Event] = {}
         self._clock = KernelClock()
         self.heard = asyncio.Event()
+        self.closed = False
+        # The debug adapter's messages are numbered by their sender.
+        self.debug_numbers = itertools.count(1)
         self._sockets = {
             channel: KernelSocket(
                 manager,
@@ -104,7 +110,7 @@ class Channels:
             self._forward.publish(Outgoing(channel, parts))
         else:
             key = key_of(parts[1])
-            if key is None or key[1] not in self._replies:
+            if key is None or channel not in _REPLY_CHANNELS or key[1] not in self._replies:
                 self._forward.deliver(key, Outgoing(channel, parts))
         # All channels in one line: what was printed before a question is recorded before it.
         self._unread.append((channel, parts, now))
@@ -135,19 +141,23 @@ class Channels:
     def _take(self, channel: str, parts: list[bytes], received_at: datetime) -> None:
         try:
             message = read(channel, parts, received_at, self._clock)
-            if isinstance(message, Message) and self._is_awaited(message):
+            if self._is_awaited(message):
                 return
             self._on_message(message)
         except Exception:
             # Nothing that a kernel sends may end the reading of what it sends later.
             log.exception("%s: a message could not be taken", channel)
 
-    def _is_awaited(self, message: Message) -> bool:
-        """Give a reply to the request of the server's own that waits for it."""
+    def _is_awaited(self, message: Message | Unreadable) -> bool:
+        """Give a reply, readable or not, to the request of the server's own that waits for it."""
         parent_id = message.parent_id or ""
-        if message.channel == "iopub":
+        if message.channel not in _REPLY_CHANNELS:
             echo = self._echoes.get(parent_id)
-            if echo is not None and message.content.get("execution_state") == "idle":
+            if (
+                echo is not None
+                and isinstance(message, Message)
+                and message.content.get("execution_state") == "idle"
+            ):
                 echo.set()
             return False
         future = self._replies.pop(parent_id, None)
@@ -172,20 +182,37 @@ class Channels:
         msg_id: str | None = None,
         parent: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
+        buffers: list[bytes] | None = None,
     ) -> str:
         """Send a message and return its id, `msg_id` if given."""
         message = self.session.msg(msg_type, content, parent=parent, metadata=metadata)
         if msg_id is not None:
             message["header"]["msg_id"] = message["msg_id"] = msg_id
         message["header"]["date"] = datetime.now(UTC)
-        await self._sockets[channel].send(self.session.serialize(message))
+        frames = self.session.serialize(message)
+        await self._sockets[channel].send([*frames, *(buffers or [])])
         return str(message["header"]["msg_id"])
 
     async def request(
         self, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
     ) -> Message | None:
         """Send a shell request and return its reply, or None when none came in time."""
-        return await self._request(uuid.uuid4().hex, msg_type, content, timeout_seconds)
+        reply = await self.ask("shell", msg_type, content, timeout_seconds=timeout_seconds)
+        return reply if isinstance(reply, Message) else None
+
+    async def ask(
+        self, channel: str, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
+    ) -> Reply:
+        """Send a request on shell or control and return its reply, readable or not.
+
+        Returns None when none came in time or the sockets were closed meanwhile (`closed`).
+        """
+        return await self._ask(uuid.uuid4().hex, channel, msg_type, content, timeout_seconds)
+
+    @property
+    def awaited(self) -> int:
+        """How many replies are waited for."""
+        return len(self._replies)
 
     async def settled(self, *, timeout_seconds: float) -> bool:
         """Tell whether the kernel has answered a new request, on shell and on iopub, in time.
@@ -196,7 +223,7 @@ class Channels:
         echo = self._echoes[msg_id] = asyncio.Event()
         try:
             async with asyncio.timeout(timeout_seconds):
-                reply = await self._request(msg_id, "kernel_info_request", {}, timeout_seconds)
+                reply = await self._ask(msg_id, "shell", "kernel_info_request", {}, timeout_seconds)
                 await echo.wait()
         except TimeoutError:
             return False
@@ -204,13 +231,18 @@ class Channels:
             del self._echoes[msg_id]
         return reply is not None
 
-    async def _request(
-        self, msg_id: str, msg_type: str, content: dict[str, Any], timeout_seconds: float
-    ) -> Message | None:
-        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+    async def _ask(
+        self,
+        msg_id: str,
+        channel: str,
+        msg_type: str,
+        content: dict[str, Any],
+        timeout_seconds: float,
+    ) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[msg_id] = future
         try:
-            await self.send("shell", msg_type, content, msg_id=msg_id)
+            await self.send(channel, msg_type, content, msg_id=msg_id)
             async with asyncio.timeout(timeout_seconds):
                 return await future
         except TimeoutError:
@@ -230,7 +262,8 @@ class Channels:
             await asyncio.sleep(quiet_seconds - quiet)
 
     def close(self) -> None:
-        """Take what has arrived, then close the sockets."""
+        """Take what has arrived, then close the sockets; who waits for a reply gets none."""
+        self.closed = True
         for socket in self._sockets.values():
             socket.close()
         if self._reading is not None:

@@ -22,10 +22,11 @@ from app.kernels.channels import Channels, Key
 from app.kernels.queue import ExecutionQueue
 from app.kernels.wire import IgnoredError, Incoming, Outgoing, made
 from app.recorder.announced import Announced, Answered
+from app.recorder.messages import CommRequest
 from app.recorder.operations import Keeper
 from app.recorder.recorder import Recorder
 from app.settings import Settings
-from models.codec import encode_text
+from models.codec import decode_text, encode_text
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 _AWAY = 8
 # Requests whose reply is awaited; some message types have none.
 _ASKED = 10_000
-_NO_REPLY = {"comm_open", "comm_msg", "comm_close", "input_reply"}
+_COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
+_NO_REPLY = {*_COMM_TYPES, "input_reply"}
 
 
 @dataclass(eq=False)
@@ -284,6 +286,8 @@ class Clients:
             self._answer(client, message)
         elif message.type == "execute_request":
             self._announce(client, message, channels)
+        elif message.type in _COMM_TYPES and message.channel == "shell":
+            self._note_comm(client, message)
         if message.type not in _NO_REPLY:
             is_execution = message.type == "execute_request"
             self._asked[message.key] = Asked(client, is_execution, message.parts[0])
@@ -311,6 +315,24 @@ class Clients:
         )
         self._recorder.put(announced)
         self._queue.follow(announced.id, announced.msg_id, channels)
+
+    def _note_comm(self, client: Client, message: Incoming) -> None:
+        """Have what a client says on a comm recorded, as what others say over HTTP is."""
+        content = message.read(3)
+        if not content.get("comm_id"):
+            return
+        self._recorder.put(
+            CommRequest(
+                msg_id=decode_text(message.msg_id),
+                msg_type=message.type,
+                content=content,
+                metadata=message.read(2),
+                buffers=message.parts[4:],
+                actor_id=client.identity.id,
+                size_bytes=sum(map(len, message.parts[2:])),
+                sent_at=datetime.now(UTC),
+            )
+        )
 
     # questions
 

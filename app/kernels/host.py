@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from app import __version__
@@ -22,12 +22,13 @@ from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from app.kernels.process import KernelProcess, make_context
 from app.kernels.running import RunningKernel, process_started_at
+from app.recorder.comms import Retention, close_comms
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import Tracker
 from app.recorder.waiters import Waiters
 from app.recorder.writer import BatchWriter
 from app.settings import Settings
-from models import Comm, CommMessage, Execution, InputRequest, Kernel, ServerProcess, Session
+from models import Comm, Execution, InputRequest, Kernel, ServerProcess, Session
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ class KernelHost:
         self._starting: set[str] = set()
         self._ending: set[RunningKernel] = set()
         self._closing = False
-        self._server_id = uuid.uuid4()
+        self._retention = Retention(settings.comm_messages_kept, settings.comm_bytes_kept)
+        self.server_id = uuid.uuid4()
         self._heart: asyncio.Task[None] | None = None
 
     # the server process's own row
@@ -70,7 +72,7 @@ class KernelHost:
         async with self._database.transaction() as tx:
             tx.add(
                 ServerProcess(
-                    id=self._server_id,
+                    id=self.server_id,
                     hostname=socket.gethostname(),
                     pid=os.getpid(),
                     process_started_at=started or datetime.now(UTC),
@@ -78,7 +80,7 @@ class KernelHost:
                 )
             )
         async with self._database.transaction() as tx:
-            await settle_dead_servers(tx, self._documents, self._server_id)
+            await settle_dead_servers(tx, self._documents, self.server_id)
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def _beat(self) -> None:
@@ -88,7 +90,7 @@ class KernelHost:
                 async with self._database.transaction() as tx:
                     await tx.execute(
                         update(ServerProcess)
-                        .where(ServerProcess.id == self._server_id)
+                        .where(ServerProcess.id == self.server_id)
                         .values(heartbeat_at=datetime.now(UTC))
                     )
             except Exception as error:  # noqa: BLE001 (the next beat tries again)
@@ -114,7 +116,7 @@ class KernelHost:
                 await end_sessions(tx, [kernel.id for kernel in kernels])
                 await tx.execute(
                     update(ServerProcess)
-                    .where(ServerProcess.id == self._server_id)
+                    .where(ServerProcess.id == self.server_id)
                     .values(stopped_at=now, heartbeat_at=now)
                 )
         except Exception as error:
@@ -132,11 +134,6 @@ class KernelHost:
         if kernel is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return kernel
-
-    @property
-    def server_id(self) -> uuid.UUID:
-        """The id of this process's row."""
-        return self._server_id
 
     def awaits(self, execution_id: uuid.UUID) -> bool:
         """Tell whether a hosted kernel is known not to have finished an execution.
@@ -198,7 +195,7 @@ class KernelHost:
         recorder = Recorder(
             self._database,
             Tracker(kernel_id, identity.id),
-            BatchWriter(kernel_id, self._documents),
+            BatchWriter(kernel_id, self._documents, self._retention),
             self._waiters,
         )
         kernel = self._kernels[kernel_id] = RunningKernel(
@@ -223,7 +220,7 @@ class KernelHost:
                         name=name,
                         path=path,
                         owner_id=identity.id,
-                        server_id=self._server_id,
+                        server_id=self.server_id,
                         pid=process.pid,
                         pid_started_at=process_started_at(process.pid),
                     )
@@ -241,15 +238,23 @@ class KernelHost:
 
     async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
         """End a kernel and the sessions that use it."""
+        await self.end(self.withdraw(kernel_id), reason)
+
+    def withdraw(self, kernel_id: str) -> RunningKernel:
+        """Return a kernel that is to be ended; from now on no request finds it."""
         kernel = self.get(kernel_id)
         del self._kernels[kernel_id]
         self._ending.add(kernel)
+        return kernel
+
+    async def end(self, kernel: RunningKernel, reason: str) -> None:
+        """End a withdrawn kernel and the sessions that use it."""
         try:
             await kernel.stop(reason)
         finally:
             self._ending.discard(kernel)
         async with self._database.transaction() as tx:
-            await end_sessions(tx, [kernel_id])
+            await end_sessions(tx, [kernel.id])
 
     def default_name(self) -> str:
         """Return the default kernelspec's name, as Jupyter Server has it."""
@@ -384,13 +389,8 @@ async def interrupt_executions(
         .where(InputRequest.kernel_id.in_(ids), InputRequest.status == "pending")
         .values(status="cancelled")
     )
-    open_comms = (Comm.kernel_id.in_(ids), Comm.state == "open")
-    await tx.execute(
-        delete(CommMessage).where(CommMessage.comm_id.in_(select(Comm.id).where(*open_comms)))
-    )
-    await tx.execute(
-        update(Comm).where(*open_comms).values(state="closed", closed_at=datetime.now(UTC))
-    )
+    open_comms = select(Comm.id).where(Comm.kernel_id.in_(ids), Comm.state == "open")
+    await close_comms(tx, await tx.scalars(open_comms), datetime.now(UTC), reason)
 
 
 def _is_alive(row: ServerProcess) -> bool:

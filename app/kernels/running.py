@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 
-from app.errors import ConflictError
+from app.errors import ConflictError, UnavailableError
 from app.kernels.channels import Channels
 from app.kernels.clients import Clients
 from app.kernels.process import KernelProcess, wait_until_dead
 from app.kernels.queue import ExecutionQueue, QueuedExecution
-from app.recorder.messages import Message, Unreadable
+from app.recorder.messages import CONTROL_REQUESTS, CommRequest, Message, Unreadable
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import KernelEvent
 from app.settings import Settings
@@ -73,6 +73,13 @@ class RunningKernel:
         """Wait until the kernel answers; raises ConflictError with the reason if it died."""
         await self._ready.wait()
         self.require_alive()
+
+    async def connected(self) -> Channels:
+        """Wait until the kernel answers and return its sockets; ConflictError if it died."""
+        await self.wait_ready()
+        if self._channels is None:
+            raise ConflictError("The kernel is not connected", reason=self.reason)
+        return self._channels
 
     def require_alive(self) -> None:
         """Raise ConflictError when the kernel is dead."""
@@ -293,6 +300,29 @@ class RunningKernel:
             raise ConflictError("The kernel no longer waits for this input")
         await self._channels.send("stdin", "input_reply", {"value": value}, parent=header)
 
+    async def send_comm(self, request: CommRequest) -> None:
+        """Send a client's comm message; opening and closing a comm is committed before it is sent.
+
+        Raises ConflictError when the kernel is dead, UnavailableError when it has taken up none of
+        many messages for long.
+        """
+        channels = await self.connected()
+        if self.recorder.tracker.comms.is_full:
+            raise UnavailableError("The kernel is busy: too many messages wait for it")
+        self.recorder.put(request)
+        if request.msg_type != "comm_msg":
+            await self.recorder.drain()
+        if channels.closed:
+            raise ConflictError("The kernel was restarted", reason=self.reason)
+        await channels.send(
+            "shell",
+            request.msg_type,
+            request.content,
+            msg_id=request.msg_id,
+            metadata=request.metadata,
+            buffers=request.buffers,
+        )
+
     async def _stop_watching(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
@@ -318,7 +348,7 @@ class RunningKernel:
 
     def _on_status(self, message: Message) -> None:
         state, parent_id = message.content.get("execution_state"), message.parent_id or ""
-        if state in ("busy", "idle"):
+        if state in ("busy", "idle") and message.parent_type not in CONTROL_REQUESTS:
             self.state = state
         if state == "idle":
             self._running.discard(parent_id)

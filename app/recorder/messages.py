@@ -5,6 +5,7 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html
 
 import json
 import re
+import uuid
 from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +15,18 @@ from typing import Any
 from jupyter_client.session import DELIM, Session
 
 from models.codec import encode_text
+
+# Requests that come over the control channel; the busy and idle they cause are not the shell's.
+CONTROL_REQUESTS = frozenset(
+    {
+        "debug_request",
+        "interrupt_request",
+        "usage_request",
+        "create_subshell_request",
+        "delete_subshell_request",
+        "list_subshell_request",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,25 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class CommRequest:
+    """A comm_open, comm_msg or comm_close that a client sends; `content` has its `comm_id`."""
+
+    msg_id: str
+    msg_type: str
+    content: dict[str, Any]
+    metadata: dict[str, Any]
+    buffers: list[bytes] = field(repr=False)
+    actor_id: uuid.UUID | None
+    size_bytes: int
+    sent_at: datetime
+
+    @property
+    def comm_id(self) -> str:
+        """The kernel's id of the comm."""
+        return str(self.content["comm_id"])
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """Frames that are not a valid signed message; kept, so that nothing vanishes unseen."""
 
@@ -45,6 +77,7 @@ class Unreadable:
     reason: str
     frames: list[str] = field(repr=False)
     received_at: datetime
+    parent_id: str | None = None
 
 
 # Deeper JSON would run into the recursion limits of Python and of the front ends that show it.
@@ -93,11 +126,16 @@ def verified(session: Session, frames: list[bytes]) -> list[bytes]:
 
 
 def unreadable(
-    channel: str, frames: list[bytes], error: Exception, received_at: datetime
+    channel: str,
+    frames: list[bytes],
+    error: Exception,
+    received_at: datetime,
+    *,
+    parent_id: str | None = None,
 ) -> Unreadable:
     """Return what is kept of frames that are not a valid message."""
     kept = [b64encode(frame).decode("ascii") for frame in frames]
-    return Unreadable(channel, f"{type(error).__name__}: {error}", kept, received_at)
+    return Unreadable(channel, f"{type(error).__name__}: {error}", kept, received_at, parent_id)
 
 
 def read(
@@ -120,7 +158,7 @@ def read(
         message_type = str(header["msg_type"])
         str(header["msg_id"])
     except Exception as error:  # noqa: BLE001 (whatever a kernel sends must not end the reader)
-        return unreadable(channel, parts, error, received_at)
+        return unreadable(channel, parts, error, received_at, parent_id=_id_of(parts[1]))
     parent = _object(parent)
     buffers = parts[4:]
     return Message(
@@ -154,6 +192,14 @@ def _depth(raw: bytes) -> int:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _id_of(raw: bytes) -> str | None:
+    """Return the id in a header that may be anything: a reply's parent tells who waits for it."""
+    try:
+        return _text(_object(json.loads(raw.decode("utf-8", "surrogateescape"))).get("msg_id"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _text(value: Any) -> str | None:

@@ -56,15 +56,17 @@ class AppendOutput:
     display_id: str | None
     size_bytes: int
     created_at: datetime
+    comm_id: str | None = None
 
 
 @dataclass(slots=True)
 class ClearOutputs:
-    """The code asked that its outputs so far no longer be shown."""
+    """The code asked that its outputs so far no longer be shown; a comm's callback, its own."""
 
-    execution_id: uuid.UUID
+    execution_id: uuid.UUID | None
     target: CellTarget | None
     at: datetime
+    comm_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -150,6 +152,10 @@ class CommEvent:
     metadata: dict[str, Any]
     buffers: list[bytes] = field(repr=False)
     at: datetime
+    size_bytes: int = 0
+    msg_id: str | None = None
+    direction: str = "kernel"
+    actor_id: uuid.UUID | None = None
 
 
 @dataclass(slots=True)
@@ -157,6 +163,7 @@ class CloseComms:
     """The kernel's process has ended, and its comms with it."""
 
     at: datetime
+    reason: str | None = None
 
 
 Operation = (

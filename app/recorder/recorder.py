@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
 from app.recorder.announced import Announced, Answered, Place, find_places
-from app.recorder.messages import Message, Unreadable
+from app.recorder.messages import CommRequest, Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
     ClearOutputs,
@@ -85,6 +85,7 @@ class Recorder:
         self._taken = 0
         self._recorded = 0
         self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._closed = False
         self._number = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -99,19 +100,22 @@ class Recorder:
         self._arrived.set()
         if isinstance(item, Announced):
             self._may_linger = True
-        elif not isinstance(item, Message | Answered):
+        elif not isinstance(item, Message | Answered | CommRequest):
             self._may_linger = False
-        if not self._lingers() and (not isinstance(item, Message) or self._is_awaited(item)):
+        if not self._lingers() and self._is_awaited(item):
             self._urgent.set()
 
     def _lingers(self) -> bool:
         return self._may_linger and not self._drains and not self._waiters.watched
 
-    def _is_awaited(self, message: Message) -> bool:
+    def _is_awaited(self, message: Item) -> bool:
         """Tell whether somebody may be waiting for this: an execution's end, or a question.
 
-        An execution has ended when both its reply and `idle` are here, whichever comes last.
+        An execution has ended when both its reply and `idle` are here, whichever comes last. What
+        clients say on comms comes as fast as a slider moves: who waits for that drains.
         """
+        if not isinstance(message, Message):
+            return not isinstance(message, CommRequest)
         if message.type == "input_request":
             return True
         idle = message.type == "status" and message.content.get("execution_state") == "idle"
@@ -135,7 +139,7 @@ class Recorder:
 
     async def drain(self) -> None:
         """Wait until everything taken so far is committed; what comes later is not waited for."""
-        if self._recorded < self._taken:
+        if self._recorded < self._taken and not self._closed:
             drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._drains.append((self._taken, drained))
             self._urgent.set()
@@ -149,17 +153,26 @@ class Recorder:
         """
         if self._task is None:
             return
-        drained = asyncio.create_task(self.drain())
-        while not drained.done():
+        while self._recorded < self._taken:
             before = self._recorded
+            drained = asyncio.create_task(self.drain())
             await asyncio.wait({drained}, timeout=patience_seconds)
-            if not drained.done() and self._recorded == before:
-                lost = self._taken - self._recorded
+            drained.cancel()
+            if self._recorded == before:
+                lost = self._taken - before
                 log.error("kernel %s: %d messages not recorded", self.tracker.kernel_id, lost)
-                drained.cancel()
                 break
+        self._closed = True
+        self._release(self._taken)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def _release(self, recorded: int) -> None:
+        """Let those go on who wait until this many items are committed."""
+        while self._drains and self._drains[0][0] <= recorded:
+            drained = self._drains.popleft()[1]
+            if not drained.done():
+                drained.set_result(None)
 
     async def _run(self) -> None:
         while True:
@@ -183,10 +196,7 @@ class Recorder:
                     # Whatever it is, what comes after it must still be recorded.
                     log.exception("kernel %s: a batch is lost", self.tracker.kernel_id)
                 self._recorded += len(planned)
-                while self._drains and self._drains[0][0] <= self._recorded:
-                    drained = self._drains.popleft()[1]
-                    if not drained.done():
-                        drained.set_result(None)
+                self._release(self._recorded)
 
     async def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
@@ -258,9 +268,9 @@ class Recorder:
         while True:
             try:
                 async with self._database.transaction(recorder=True) as tx:
-                    if attempt and await self._writer.was_committed(tx, self._number):
-                        return
-                    await self._writer.write(tx, self._number, operations)
+                    if not attempt or not await self._writer.was_committed(tx, self._number):
+                        await self._writer.write(tx, self._number, operations)
+                self._waiters.comms.publish(self._writer.comm_records)
                 return
             except Exception as error:
                 if _took_too_long(error):

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from app.recorder.announced import Announced, Answered
-from app.recorder.messages import Message, Unreadable
+from app.recorder.messages import CONTROL_REQUESTS, CommRequest, Message, Unreadable
 from app.recorder.operations import (
     AnswerInput,
     AppendOutput,
@@ -24,7 +24,6 @@ from app.recorder.operations import (
     CellTarget,
     ClearOutputs,
     CloseComms,
-    CommEvent,
     EndCell,
     ExecutionChange,
     KernelChange,
@@ -34,6 +33,7 @@ from app.recorder.operations import (
     QueueCell,
     UpdateDisplay,
 )
+from app.recorder.tracked_comms import TrackedComm, TrackedComms
 from models.codec import encode_text
 
 # Finished executions remembered for outputs that come late (threads, background tasks).
@@ -122,7 +122,17 @@ class KernelEvent:
     ended: str | None = None
 
 
-Item = Message | Unreadable | Announced | Answered | Expected | Concluded | Ended | KernelEvent
+Item = (
+    Message
+    | Unreadable
+    | Announced
+    | Answered
+    | Expected
+    | Concluded
+    | Ended
+    | KernelEvent
+    | CommRequest
+)
 
 
 @dataclass
@@ -132,6 +142,7 @@ class Tracker:
     kernel_id: str
     owner_id: uuid.UUID
     incarnation: int = 1
+    comms: TrackedComms = field(default_factory=TrackedComms)
     _by_msg_id: OrderedDict[str, Tracked] = field(default_factory=OrderedDict)
     _by_id: dict[uuid.UUID, str] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
@@ -163,6 +174,8 @@ class Tracker:
                 return self._conclude(tracked, item.at) if tracked else []
             case KernelEvent():
                 return self._kernel_event(item)
+            case CommRequest():
+                return self.comms.sent(item, self.incarnation)
 
     def _announced(self, item: Announced) -> list[Operation]:
         """Return the execution of a client of this server; none for an id that was used before.
@@ -217,11 +230,13 @@ class Tracker:
             return []
         values: dict[str, Any] = {"last_activity": message.received_at}
         # Threads and the control channel report busy and idle too; the shell's is the kernel's.
-        if message.parent_type not in ("debug_request", "interrupt_request"):
+        if message.parent_type not in CONTROL_REQUESTS:
             values["execution_state"] = state
         operations: list[Operation] = [KernelChange(values)]
         if tracked is None:
-            return operations
+            return operations + self.comms.taken_up(
+                message.parent_id, self.incarnation, message.received_at
+            )
         if state == "busy":
             return operations + self._start(tracked, message.received_at)
         if state == "idle" and tracked.started:
@@ -390,26 +405,34 @@ class Tracker:
         size_bytes: int,
     ) -> list[Operation]:
         at = message.received_at
-        if tracked is None:
+        speaker: Tracked | TrackedComm | None = tracked or self.comms.cause(message)
+        if speaker is None:
             return [AppendOutput(None, 0, None, output, display_id, size_bytes, at)]
-        # A notebook has no place for what is no output of nbformat.
-        target = None if output["output_type"] == "unknown" else tracked.target
         operations: list[Operation] = []
-        if tracked.clear_pending:
-            tracked.clear_pending = False
-            operations.append(ClearOutputs(tracked.id, tracked.target, at))
-        seq = tracked.next_seq
-        tracked.next_seq += 1
-        operations.append(AppendOutput(tracked.id, seq, target, output, display_id, size_bytes, at))
+        if speaker.clear_pending:
+            speaker.clear_pending = False
+            operations.append(_clear(speaker, at))
+        comm_id = target = None
+        if isinstance(speaker, TrackedComm):
+            comm_id, tracked = speaker.comm_id, speaker.opened_by
+        elif output["output_type"] != "unknown":
+            # A notebook has no place for what is no output of nbformat.
+            target = speaker.target
+        execution_id, seq = None, 0
+        if tracked is not None:
+            execution_id, seq = tracked.id, tracked.next_seq
+            tracked.next_seq += 1
+        operations.append(
+            AppendOutput(execution_id, seq, target, output, display_id, size_bytes, at, comm_id)
+        )
         return operations
 
     def _on_clear_output(self, message: Message, tracked: Tracked | None) -> list[Operation]:
-        if tracked is None:
+        speaker: Tracked | TrackedComm | None = tracked or self.comms.cause(message)
+        if speaker is None:
             return []
-        tracked.clear_pending = bool(message.content.get("wait"))
-        if tracked.clear_pending:
-            return []
-        return [ClearOutputs(tracked.id, tracked.target, message.received_at)]
+        speaker.clear_pending = bool(message.content.get("wait"))
+        return [] if speaker.clear_pending else [_clear(speaker, message.received_at)]
 
     def _on_update_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
@@ -442,21 +465,7 @@ class Tracker:
         ]
 
     def _on_comm_msg(self, message: Message, tracked: Tracked | None) -> list[Operation]:
-        comm_id = message.content.get("comm_id")
-        if not comm_id:
-            return []
-        return [
-            CommEvent(
-                message.type,
-                encode_text(str(comm_id)),
-                self.incarnation,
-                tracked.id if tracked else None,
-                message.content,
-                message.metadata,
-                message.buffers,
-                message.received_at,
-            )
-        ]
+        return self.comms.said(message, self.incarnation, tracked)
 
     _on_comm_open = _on_comm_msg
     _on_comm_close = _on_comm_msg
@@ -468,10 +477,19 @@ class Tracker:
         if event.ended is not None:
             for tracked in list(self._by_msg_id.values()):
                 operations += self._end(tracked, "interrupted", event.ended, event.at)
-            operations += [CancelInputs(), CloseComms(event.at)]
+            self.comms.forget()
+            operations += [CancelInputs(), CloseComms(event.at, event.ended)]
         self.incarnation = event.values.get("incarnation", self.incarnation)
         operations.append(KernelChange({**event.values, "last_activity": event.at}))
         return operations
+
+
+def _clear(speaker: Tracked | TrackedComm, at: datetime) -> ClearOutputs:
+    """Return the clearing of what an execution, or a comm's callbacks, have said so far."""
+    if isinstance(speaker, Tracked):
+        return ClearOutputs(speaker.id, speaker.target, at)
+    execution = speaker.opened_by
+    return ClearOutputs(execution.id if execution else None, None, at, speaker.comm_id)
 
 
 def source_hash(code: str) -> str:

@@ -1,5 +1,7 @@
 """Waking requests that wait for an execution to change, within this process.
 
+`comms` has those who follow comms.
+
 A wake-up is a hint: who is woken reads the row again. A change made by another process is found
 by the waiter's own slow poll.
 """
@@ -10,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from app.recorder.followers import CommFollowers
+
 
 class Waiters:
     """Events of those who wait, by execution id."""
@@ -17,6 +21,7 @@ class Waiters:
     def __init__(self) -> None:
         self._events: dict[uuid.UUID, set[asyncio.Event]] = defaultdict(set)
         self.closed = False
+        self.comms = CommFollowers()
 
     @property
     def watched(self) -> bool:
@@ -49,3 +54,4 @@ class Waiters:
         """Wake all for good: the server is shutting down."""
         self.closed = True
         self.wake(list(self._events))
+        self.comms.close()

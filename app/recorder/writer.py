@@ -23,7 +23,8 @@ from app.db.engine import Transaction
 from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
 from app.errors import NotFoundError
-from app.recorder.comms import write_comms
+from app.recorder.comms import CommWriter, Retention
+from app.recorder.followers import CommRecord
 from app.recorder.operations import (
     AnswerInput,
     AppendOutput,
@@ -57,7 +58,7 @@ class _Rows:
     output_bytes: dict[uuid.UUID, int] = field(default_factory=lambda: defaultdict(int))
     outputs: list[dict[str, Any]] = field(default_factory=list)
     open_row: dict[uuid.UUID | None, dict[str, Any]] = field(default_factory=dict)
-    clears: dict[uuid.UUID, datetime] = field(default_factory=dict)
+    clears: dict[tuple[uuid.UUID | None, str | None], datetime] = field(default_factory=dict)
     displays: dict[str, UpdateDisplay] = field(default_factory=dict)
     kernel: dict[str, Any] = field(default_factory=dict)
     inputs: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
@@ -67,11 +68,18 @@ class _Rows:
 
 
 class BatchWriter:
-    """Writes the batches of one kernel; keeps nothing between them."""
+    """Writes the batches of one kernel; keeps nothing between them.
 
-    def __init__(self, kernel_id: str, documents: DocumentStore) -> None:
+    `comm_records` is what the last batch written means for those who follow comms.
+    """
+
+    def __init__(
+        self, kernel_id: str, documents: DocumentStore, retention: Retention | None = None
+    ) -> None:
+        self.comm_records: list[CommRecord] = []
         self._kernel_id = kernel_id
         self._documents = documents
+        self._retention = retention or Retention()
 
     async def was_committed(self, tx: Transaction, number: int) -> bool:
         """Tell whether the batch with this number is in the database."""
@@ -80,6 +88,7 @@ class BatchWriter:
 
     async def write(self, tx: Transaction, number: int, operations: list[Operation]) -> None:
         """Apply the operations and note the batch's number; the caller commits."""
+        self.comm_records = []
         editors = await self._editors(tx, operations)
         rows = _Rows()
         for appends, together in groupby(operations, lambda op: isinstance(op, AppendOutput)):
@@ -189,6 +198,7 @@ class BatchWriter:
             "traceback": output.get("traceback"),
             "extra": output.get("extra"),
             "display_id": op.display_id,
+            "comm_id": op.comm_id,
             "size_bytes": op.size_bytes,
             "created_at": op.created_at,
             "updated_at": None,
@@ -238,7 +248,9 @@ class BatchWriter:
         await self._write_outputs(tx, rows)
         await self._write_inputs(tx, rows)
         if rows.comms:
-            await write_comms(tx, self._kernel_id, rows.comms)
+            comms = CommWriter(tx, self._kernel_id, self._retention)
+            await comms.write(rows.comms)
+            self.comm_records = comms.records
 
     async def _change_executions(self, tx: Transaction, rows: _Rows) -> None:
         connection = await tx.connection()
@@ -253,10 +265,15 @@ class BatchWriter:
             await connection.execute(statement, parameters)
 
     async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
-        for execution_id, at in sorted(rows.clears.items()):
+        for (execution_id, comm_id), at in rows.clears.items():
             await tx.execute(
                 update(Output)
-                .where(Output.execution_id == execution_id, Output.cleared_at.is_(None))
+                .where(
+                    Output.execution_id == execution_id,
+                    Output.kernel_id == self._kernel_id,
+                    Output.comm_id == comm_id,
+                    Output.cleared_at.is_(None),
+                )
                 .values(cleared_at=at, cell_id=None)
                 .execution_options(synchronize_session=False)
             )
@@ -362,6 +379,7 @@ def _continues(last: dict[str, Any], op: AppendOutput, cell_id: uuid.UUID | None
         and last["output_type"] == "stream"
         and last["name"] == op.output["name"]
         and last["cell_id"] == cell_id
+        and last["comm_id"] == op.comm_id
         and last["cleared_at"] is None
         and last["length"] < _STREAM_ROW
     )
@@ -369,11 +387,12 @@ def _continues(last: dict[str, Any], op: AppendOutput, cell_id: uuid.UUID | None
 
 async def _clear(rows: _Rows, editor: NotebookEditor | None, op: ClearOutputs) -> None:
     """Hide what the execution has said so far: earlier rows by an update, this batch's at once."""
-    if editor and op.target:
+    if editor and op.target and op.execution_id:
         await editor.clear_outputs(op.target.cell_id, op.execution_id)
-    rows.clears[op.execution_id] = op.at
+    speaker = (op.execution_id, op.comm_id)
+    rows.clears[speaker] = op.at
     for row in rows.outputs:
-        if row["execution_id"] == op.execution_id and row["cleared_at"] is None:
+        if (row["execution_id"], row["comm_id"]) == speaker and row["cleared_at"] is None:
             row.update(cleared_at=op.at, cell_id=None)
 
 
