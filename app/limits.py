@@ -1,8 +1,28 @@
-"""Refusing request bodies over the limit before they fill the memory."""
+"""Refusing what is longer than the limit before it fills the memory, and late requests."""
 
+import asyncio
 import json
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.settings import Settings
+
+
+def websocket_options(settings: Settings) -> dict[str, Any]:
+    """Return how uvicorn is to treat websockets.
+
+    Nothing is compressed: it costs more time than it saves on the networks that kernels' messages
+    cross. Pings are as rare, and patience with them as long, as Jupyter Server's: a browser that
+    is busy for half a minute is not gone.
+    """
+    return {
+        "ws": "websockets-sansio",
+        "ws_max_size": settings.websocket_max_message_bytes,
+        "ws_per_message_deflate": False,
+        "ws_ping_interval": 30,
+        "ws_ping_timeout": 90,
+    }
 
 
 class BodyLimit:
@@ -22,9 +42,10 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limit:
-            await self._refuse(send)
+            await self._too_long(send)
             return
         received = 0
+        started = False
 
         async def counted() -> Message:
             nonlocal received
@@ -34,21 +55,37 @@ class BodyLimit:
                 raise _TooLong
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooLong:
-            await self._refuse(send)
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
 
-    async def _refuse(self, send: Send) -> None:
-        message = f"The body of the request is longer than {self._limit} bytes"
-        body = json.dumps({"message": message, "reason": None}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLong:
+            if not started:
+                await self._too_long(send)
+        except asyncio.CancelledError:
+            # uvicorn cancels what has not ended when a shutdown has waited long enough; left
+            # alone, it would answer 500 and log a traceback.
+            waiters = getattr(scope["app"].state, "waiters", None)
+            if started or waiters is None or not waiters.closed:
+                raise
+            await _refuse(send, 503, "The server is shutting down")
+
+    async def _too_long(self, send: Send) -> None:
+        await _refuse(send, 413, f"The body of the request is longer than {self._limit} bytes")
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"message": message, "reason": None}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class _TooLong(BaseException):

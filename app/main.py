@@ -1,5 +1,6 @@
 """The application: its parts, put together for as long as it runs, and how errors are answered."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app import __version__
 from app.auth.access import check_declarations
@@ -28,6 +32,7 @@ from app.kernels.culling import Culler
 from app.kernels.host import KernelHost
 from app.kernels.requests import router as kernel_requests
 from app.kernels.routes import router as kernels
+from app.kernels.websocket import router as channels
 from app.kernelspecs.routes import router as kernelspecs
 from app.limits import BodyLimit
 from app.recorder.waiters import Waiters
@@ -67,6 +72,11 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
         # What dead servers left is settled first: documents are then saved as they are now.
         await host.open()
         await store.start()
+        # What has been imported and made so far stays: a full collection that walks it takes as
+        # long as a hundred messages.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 50)
         culler.start()
         try:
             yield
@@ -87,7 +97,9 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     )
     app.state.settings = settings
     prefix = settings.base_url.rstrip("/")
-    for router in (status, kernelspecs, kernels, sessions, executions, documents, contents):
+    for router in (
+        status, kernelspecs, kernels, channels, sessions, executions, documents, contents
+    ):  # fmt: skip
         app.include_router(router, prefix=prefix)
     for router in (kernel_requests, comms):
         app.include_router(router, prefix=prefix)
@@ -96,13 +108,17 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(WebSocketRequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
+    # By name: what is left to the handler of every Exception is raised again, for the log.
+    for expected in (SQLAlchemyError, OSError):
+        app.add_exception_handler(expected, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
     check_declarations(app)
     return app
 
 
 def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
-    return JSONResponse({"message": message, "reason": reason}, status_code)
+    return ExactJSONResponse({"message": message, "reason": reason}, status_code)
 
 
 async def _domain_error(_: Request, error: Exception) -> JSONResponse:
@@ -125,9 +141,30 @@ async def _http_error(_: Request, error: Exception) -> JSONResponse:
     return _answer(error.status_code, str(error.detail))
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    if is_transient(error):
+async def _client_gone(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 (as called)
+    return _answer(400, "The client went away")
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    if is_transient(error) or isinstance(error, PoolTimeoutError):
         log.warning("%s %s: %s", request.method, request.url.path, error)
         return _answer(503, "The database cannot be reached now", "try again")
+    if isinstance(error, DBAPIError) and _is_data_exception(error):
+        # Names, paths and ids are kept as plain text; code and outputs take everything.
+        return _answer(400, "A value of the request is not one that PostgreSQL can hold")
+    return await _unexpected_error(request, error)
+
+
+def _is_data_exception(error: DBAPIError) -> bool:
+    """Tell whether the database, or its driver, refused a value: NUL, lone surrogates, ranges.
+
+    Class 22 of https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    cause = getattr(error.orig, "__cause__", None)
+    code = getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None)
+    return str(code).startswith("22")
+
+
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s", request.method, request.url.path, exc_info=error)
     return _answer(500, "Internal server error")

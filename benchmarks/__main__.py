@@ -78,6 +78,7 @@ async def _run(
     before = os.getloadavg()
     async with _sides(source) as (server, http, sql, sides):
         machine = await _machine(server, http, sql, before)
+        say("warming up")
         await measure.warm_up(sides, workloads.LINES, workloads.DISPLAYS)
         if "round-trips" in kinds:
             blocks = max(1, min(10, round_trips // 20))

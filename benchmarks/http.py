@@ -10,6 +10,8 @@ import time
 from typing import Any, Self
 
 _LIMIT_BYTES = 64 * 1024 * 1024
+# Below uvicorn's default of five.
+_IDLE_SECONDS = 4.0
 
 
 class HttpError(RuntimeError):
@@ -36,15 +38,22 @@ class Connection:
         self._reader, self._writer = await asyncio.open_connection(
             *self._address, limit=_LIMIT_BYTES
         )
+        self._last_used = time.monotonic()
 
     async def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return the answer's JSON, None for an empty one; HttpError for a status from 400.
 
-        A connection that the server closed for being idle is opened again.
+        A connection that has been idle is opened anew first, as the server closes such ones.
         """
-        if self._reader.at_eof():
+        if self._reader.at_eof() or time.monotonic() - self._last_used > _IDLE_SECONDS:
             await self.close()
             await self._connect()
+        try:
+            return await self._request(method, path, body)
+        except EOFError as error:
+            raise HttpError(f"{method} {path}: the server closed the connection") from error
+
+    async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path}{self._head}Content-Length: {len(data)}\r\n\r\n"
         self._writer.write(head.encode() + data)
@@ -52,6 +61,7 @@ class Connection:
         status = int(lines[0].split(b" ", 2)[1])
         length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
         content = await self._reader.readexactly(length) if length else b""
+        self._last_used = time.monotonic()
         if status >= 400:
             raise HttpError(f"{method} {path}: {status} {content[:500]!r}")
         return json.loads(content) if content else None

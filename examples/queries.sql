@@ -1,14 +1,14 @@
 -- Questions to the view `execution_history`, one row for each execution. Times are in seconds.
 -- psql "$(jupyter-datastore db url)" -f examples/queries.sql
 
--- The slowest cells of the last seven days.
+-- The slowest cells of the last seven days, of the runs that came to their end.
 SELECT notebook_path,
        cell,
        count(*) AS runs,
        round(max(run_seconds)::numeric, 2) AS slowest,
        round(avg(run_seconds)::numeric, 2) AS average
 FROM execution_history
-WHERE cell IS NOT NULL AND queued_at > now() - interval '7 days' AND run_seconds IS NOT NULL
+WHERE cell IS NOT NULL AND status IN ('ok', 'error') AND queued_at > now() - interval '7 days'
 GROUP BY notebook_path, cell
 ORDER BY slowest DESC
 LIMIT 5;

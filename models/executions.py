@@ -239,9 +239,7 @@ class Comm(Base):
         ForeignKey("executions.id", ondelete="SET NULL")
     )
     data: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'::jsonb"))
-    metadata_: Mapped[dict[str, Any]] = mapped_column(
-        "metadata", server_default=sql("'{}'::jsonb")
-    )
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'::jsonb"))
     buffers: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary), server_default=sql("'{}'"))
     last_message_id: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
     dropped_through: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))

@@ -26,7 +26,6 @@ class ServerProcess(Base):
     version: Mapped[str]
     started_at: Mapped[Created]
     heartbeat_at: Mapped[Created]
-    last_activity: Mapped[Created]
     stopped_at: Mapped[datetime | None]
 
 

@@ -46,7 +46,7 @@ class _Declared:
 
 
 def allow(action: Action, resource: Resource) -> Any:
-    """Declare what a route does to what, as `Annotated[Identity, allow("read", "api")]`.
+    """Return the declaration of what a route does to what, for `Annotated[Identity, ...]`.
 
     Raises ForbiddenError (403) without a valid token.
     """

@@ -6,6 +6,7 @@ go. How a run looks is in `follow`, how the server is reached in `connection`.
 
 import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -177,6 +178,7 @@ def run(ctx: click.Context, /, *, no_progress: bool, **options: Any) -> None:
             signals.caught = True
             status = signalled.status
         except BrokenPipeError:
+            _silence_stdout()
             signals.caught = True
             status = 128 + signal.SIGPIPE
         except CommandError as error:
@@ -219,11 +221,14 @@ def _run(job: _Job) -> int:
         finally:
             asker.close()
             display.close()
-    with contextlib.suppress(BrokenPipeError):  # `| head` has seen enough; the run is over
+    try:
         if job.as_json:
             click.echo(json.dumps(_as_json(connection.url, path, executions), indent=2))
         else:
             _print_table(console, executions)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; the run is over
+        _silence_stdout()
     return 0 if all(execution.status == "ok" for execution in executions) else 1
 
 
@@ -383,6 +388,14 @@ def _say_detached(job: _Job) -> None:
         click.echo(message, err=True)
 
 
+def _silence_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would fail on it at exit, with status 120."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 # --- the report ----------------------------------------------------------------------------------
 
 
@@ -412,7 +425,7 @@ def _print_table(console: Console, executions: Sequence[Execution]) -> None:
         return
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
-    widest = max(10, console.width - len(str(len(executions))) - 24)
+    widest = max(10, console.width - len(str(len(executions))) - 28)
     table.add_column("Cell", no_wrap=True, overflow="ellipsis", max_width=widest)
     table.add_column("State", no_wrap=True)
     table.add_column("Time", justify="right", no_wrap=True)

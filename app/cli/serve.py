@@ -25,6 +25,7 @@ from app import __version__
 from app.cli.connection import ServerInfo, remove_server_file, write_server_file
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from app.limits import websocket_options
 from app.main import create_app
 from app.settings import Settings
 
@@ -224,7 +225,7 @@ def _run(
         app,
         log_config=None,
         access_log=False,
-        ws_max_size=settings.max_body_bytes,
+        **websocket_options(settings),
         timeout_graceful_shutdown=int(settings.shutdown_timeout_seconds),
         lifespan="on",
     )

@@ -17,12 +17,13 @@ import secrets
 import stat
 import time
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
 from jupyter_core.paths import is_hidden
@@ -39,6 +40,8 @@ from app.errors import (
     NotFoundError,
     StorageError,
 )
+
+T = TypeVar("T")
 
 # A file whose time of change is this close to when it was read may change again unnoticed.
 _RACY_SECONDS = 2.0
@@ -86,6 +89,7 @@ class Disk:
         self._manager: Any = AsyncLargeFileManager(
             root_dir=str(self.root_dir), parent=LoggingConfigurable(log=logging.getLogger(__name__))
         )
+        self._notary_thread = ThreadPoolExecutor(1, "notary")
         self._seen: dict[str, tuple[tuple[int, int, int], float, FileState]] = {}
 
     def normalized(self, path: str) -> str:
@@ -150,7 +154,7 @@ class Disk:
 
         As in Jupyter, each code cell says whether its outputs are trusted.
         """
-        return await asyncio.to_thread(self._for_client, path, notebook)
+        return await self._in_notary_thread(self._for_client, path, notebook)
 
     def _for_client(self, path: str, notebook: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         message = _problem(notebook)
@@ -160,10 +164,15 @@ class Disk:
 
     async def sign(self, path: str, notebook: dict[str, Any]) -> None:
         """Trust a notebook that a person saved, if all its cells say that it is trusted."""
-        await asyncio.to_thread(self._sign, path, notebook)
+        await self._in_notary_thread(self._sign, path, notebook)
 
     def _sign(self, path: str, notebook: dict[str, Any]) -> None:
         self._manager.check_and_sign(nbformat.from_dict(notebook), path)  # type: ignore[no-untyped-call]
+
+    async def _in_notary_thread(self, function: Callable[..., T], /, *arguments: Any) -> T:
+        """Call what uses the signature database, whose SQLite connection is one thread's only."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._notary_thread, function, *arguments)
 
     async def state(self, path: str) -> FileState:
         """Return what a file is now, reading it only if it may have changed since the last time."""

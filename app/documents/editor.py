@@ -5,10 +5,12 @@ and sees to it that what it changed is stored before the commit.
 """
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pycrdt import Array
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 
 from app.db.engine import Transaction
 from app.documents import load, project, values
@@ -16,6 +18,11 @@ from app.documents import replace as replacing
 from app.documents.memory import CellState, NotebookMemory, Tail, new_youtput
 from app.documents.stream import StreamText
 from models import Cell, Output
+
+_OUTPUTS: Any = Output.__table__
+_DETACH = (
+    update(_OUTPUTS).where(_OUTPUTS.c.cell_id == bindparam("cell_row_id")).values(cell_id=None)
+)
 
 
 class NotebookEditor:
@@ -119,6 +126,15 @@ class NotebookEditor:
                 state.ymap["execution_count"] = values.to_y(execution_count)
             state.ymap["execution_state"] = "idle"
         return True
+
+    @contextmanager
+    def appending(self) -> Iterator[None]:
+        """Make what is appended within it one Yjs transaction; nothing else may be done there.
+
+        Each transaction's event walks the whole list of outputs: one for each output is quadratic.
+        """
+        with self._memory.edit(own_outputs=True):
+            yield
 
     def append_output(
         self,
@@ -231,10 +247,8 @@ class NotebookEditor:
         if not state.youtputs:
             return
         await self._tx.flush()
-        await self._tx.execute(
-            update(Output).where(Output.cell_id == state.row.id).values(cell_id=None),
-            execution_options={"synchronize_session": False},
-        )
+        connection = await self._tx.connection()
+        await connection.execute(_DETACH, {"cell_row_id": state.row.id})
         self._memory.streaming.discard(state.row.cell_id)
         state.forget_outputs()
 

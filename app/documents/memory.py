@@ -112,6 +112,7 @@ class NotebookMemory:
         self.bytes_since_snapshot = 0
         self.snapshot_bytes = 0
         self._own_outputs = False
+        self._editing = False
         self._deltas: list[list[tuple[str, Any]]] = []
         self._touched: list[tuple[int, set[str]]] = []
         self._meta_touched = False
@@ -127,17 +128,23 @@ class NotebookMemory:
 
     @contextmanager
     def edit(self, *, own_outputs: bool = False) -> Iterator[None]:
-        """One Yjs transaction, settled at its end.
+        """One Yjs transaction, settled at its end; within another one, a part of that.
 
-        With `own_outputs` the caller sees to the rows of the outputs that it touches.
+        With `own_outputs` the caller sees to the rows of the outputs that it touches. Edits with
+        and without it must not be nested.
         """
+        if self._editing:
+            assert own_outputs == self._own_outputs
+            yield
+            return
         self._own_outputs = own_outputs
+        self._editing = True
         try:
             with self.doc.transaction():
                 yield
             self.settle()
         finally:
-            self._own_outputs = False
+            self._own_outputs = self._editing = False
 
     def _cells_event(self, events: list[Any]) -> None:
         for event in events:

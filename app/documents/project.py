@@ -1,10 +1,11 @@
 """Writing what an edit changed: the update, the version, and the rows that are its projection."""
 
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from pycrdt import merge_updates
-from sqlalchemy import bindparam, delete, insert, update
+from sqlalchemy import Update, bindparam, delete, insert, update
 
 from app.db.engine import Transaction
 from app.documents import queries
@@ -48,6 +49,17 @@ _SNAPSHOT_BYTES = 4 * 1024 * 1024
 _SNAPSHOT_UPDATE_WORTH = 20 * 1024
 
 
+# Core statements, made once: every edit runs them, and making them costs more than running them.
+_DOCUMENTS: Any = Document.__table__
+_RAISE_VERSION = (
+    update(_DOCUMENTS)
+    .where(_DOCUMENTS.c.id == bindparam("document_id"))
+    .values(version=bindparam("new_version"))
+)
+_UPDATES: Any = DocumentUpdate.__table__
+_APPEND_UPDATE = insert(_UPDATES)
+
+
 async def flush(
     tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
 ) -> bool:
@@ -63,18 +75,19 @@ async def flush(
     merged = memory.updates[0] if len(memory.updates) == 1 else merge_updates(*memory.updates)
     memory.updates.clear()
     memory.version += 1
-    await tx.execute(
-        update(Document).where(Document.id == memory.document_id).values(version=memory.version),
-        execution_options={"synchronize_session": False},
+    connection = await tx.connection()
+    await connection.execute(
+        _RAISE_VERSION, {"document_id": memory.document_id, "new_version": memory.version}
     )
-    await tx.execute(
-        insert(DocumentUpdate).values(
-            document_id=memory.document_id,
-            version=memory.version,
-            update=merged,
-            actor_id=actor_id,
-            origin=origin,
-        )
+    await connection.execute(
+        _APPEND_UPDATE,
+        {
+            "document_id": memory.document_id,
+            "version": memory.version,
+            "update": merged,
+            "actor_id": actor_id,
+            "origin": origin,
+        },
     )
     await _write_notebook(tx, memory)
     new_cells = await _write_cells(tx, memory)
@@ -148,10 +161,12 @@ def _number(memory: NotebookMemory) -> None:
     memory.order_changed = False
 
 
-async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell]) -> None:
+@lru_cache
+def _cells_update(names: tuple[str, ...]) -> Update:
+    """Return the update of these attributes of a cell; `row_id` is the parameter that names it."""
     table: Any = Cell.__table__
     columns = {name: Cell.__mapper__.columns[name] for name in names}
-    statement = (
+    return (
         update(table)
         .where(table.c.id == bindparam("row_id"))
         .values(
@@ -161,12 +176,15 @@ async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell
             }
         )
     )
+
+
+async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell]) -> None:
     parameters = [
         {"row_id": row.id} | {f"new_{name}": getattr(row, name) for name in names}
         for row in sorted(rows, key=lambda row: row.id)
     ]
     connection = await tx.connection()
-    await connection.execute(statement, parameters)
+    await connection.execute(_cells_update(names), parameters)
 
 
 async def _write_outputs(tx: Transaction, memory: NotebookMemory, new_cells: set[str]) -> None:

@@ -1,24 +1,30 @@
 """Queries on documents, their cells and the outputs that cells show."""
 
-# SQLAlchemy 2.0 knows Select[tuple[...]] only, 2.1 Select[...]: not to be evaluated.
-from __future__ import annotations
-
 import uuid
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Output
 
+# Statements that every edit runs are built once: making one anew costs more than running it.
+_BY_PATH = (
+    select(Document)
+    .join(Content, Content.id == Document.content_id)
+    .where(Content.path == bindparam("path"))
+)
+_CURRENT_VERSION = (
+    select(Document.version, Content.path)
+    .join(Content, Content.id == Document.content_id)
+    .where(Document.id == bindparam("document_id"))
+)
+_LOCKED_VERSION = _CURRENT_VERSION.with_for_update(of=Document, key_share=True)
 
-def documents_by_path(path: str) -> Select[Document]:
-    """The document of the file at a path, if it was ever opened."""
-    return (
-        select(Document)
-        .join(Content, Content.id == Document.content_id)
-        .where(Content.path == path)
-    )
+
+def documents_by_path() -> Select[Document]:
+    """The document of the file at `path`, if it was ever opened."""
+    return _BY_PATH
 
 
 def document_paths(document_id: uuid.UUID) -> Select[Any]:
@@ -30,26 +36,17 @@ def document_paths(document_id: uuid.UUID) -> Select[Any]:
     )
 
 
-def locked_version(document_id: uuid.UUID) -> Select[int, str]:
-    """The version and path of a document, locked against other edits.
+def locked_version() -> Select[int, str]:
+    """The version and path of the document `document_id`, locked against other edits.
 
     FOR NO KEY UPDATE: rows that refer to the document may be inserted meanwhile.
     """
-    return (
-        select(Document.version, Content.path)
-        .join(Content, Content.id == Document.content_id)
-        .where(Document.id == document_id)
-        .with_for_update(of=Document, key_share=True)
-    )
+    return _LOCKED_VERSION
 
 
-def current_version(document_id: uuid.UUID) -> Select[int, str]:
-    """The version and path of a document."""
-    return (
-        select(Document.version, Content.path)
-        .join(Content, Content.id == Document.content_id)
-        .where(Document.id == document_id)
-    )
+def current_version() -> Select[int, str]:
+    """The version and path of the document `document_id`."""
+    return _CURRENT_VERSION
 
 
 def unsaved_documents() -> Select[Any]:

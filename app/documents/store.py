@@ -9,7 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -120,12 +120,14 @@ class DocumentStore:
         *,
         origin: str,
         actor_id: uuid.UUID | None = None,
+        save: Callable[[], bool] = lambda: True,
     ) -> NotebookEditor:
         """Return the transaction's editor of a document, taking the document's locks.
 
         The locks are held until the transaction ends, so edit several documents in the order of
         their ids. What the editor changes is stored before the commit; `origin` and `actor_id`
-        are those of the first call. NotFoundError when there is no such document.
+        are those of the first call. NotFoundError when there is no such document. `save` is asked
+        after the commit whether the file is to be written soon.
         """
         editors: dict[uuid.UUID, NotebookEditor] = tx.info.setdefault("notebook_editors", {})
         if document_id in editors:
@@ -142,7 +144,7 @@ class DocumentStore:
                 memory = slot.memory
                 if not committed or (memory is not None and memory.updates):
                     slot.memory = None
-                if memory is not None and memory.version != version:
+                if memory is not None and memory.version != version and save():
                     # Also when the commit failed: the database may have done it all the same.
                     self._saver.touch(document_id)
             finally:
@@ -250,7 +252,7 @@ class DocumentStore:
 
     async def _document_at(self, path: str) -> Document | None:
         async with self._database.read() as session:
-            found = await session.execute(queries.documents_by_path(path))
+            found = await session.execute(queries.documents_by_path(), {"path": path})
             return found.scalar_one_or_none()
 
     async def _document(self, document_id: uuid.UUID) -> Document:
@@ -304,7 +306,7 @@ class DocumentStore:
     ) -> NotebookMemory:
         """Return the document in memory at its stored version; needs the slot's lock."""
         query = queries.locked_version if lock else queries.current_version
-        found = (await tx.execute(query(document_id))).one_or_none()
+        found = (await tx.execute(query(), {"document_id": document_id})).one_or_none()
         if found is None:
             slot.memory = None
             raise NotFoundError(f"No such document: {document_id}")

@@ -1,10 +1,11 @@
 """Executions and their outputs as rows."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import BigInteger, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
 from app.db.engine import Transaction
@@ -32,6 +33,10 @@ def executions() -> Select[Execution, str, str]:
         .join(_RunAs, _RunAs.id == Execution.run_as_id)
         .order_by(Execution.seq.desc())
     )
+
+
+# Built once: making a statement anew costs more than running it.
+_BY_ID = executions().order_by(None).where(Execution.id == bindparam("execution_id"))
 
 
 def filtered_executions(
@@ -65,7 +70,7 @@ def filtered_executions(
 
 async def read_execution(tx: Transaction, execution_id: uuid.UUID) -> ExecutionRow:
     """Return one execution; NotFoundError (404) when there is none."""
-    found = (await tx.execute(executions().where(Execution.id == execution_id))).one_or_none()
+    found = (await tx.execute(_BY_ID, {"execution_id": execution_id})).one_or_none()
     if found is None:
         raise NotFoundError(f"Execution does not exist: {execution_id}")
     return ExecutionRow._make(found)
@@ -80,14 +85,21 @@ def pending_inputs(execution_ids: list[uuid.UUID]) -> Select[InputRequest]:
     )
 
 
-def shown_outputs(execution_id: uuid.UUID, after_seq: int = 0) -> Select[Output]:
-    """An execution's outputs that its code has not cleared, in order."""
-    return (
-        select(Output)
-        .where(
-            Output.execution_id == execution_id,
-            Output.cleared_at.is_(None),
-            Output.seq > after_seq,
-        )
-        .order_by(Output.seq)
+_SHOWN_OUTPUTS = (
+    select(Output)
+    .where(
+        Output.execution_id == bindparam("execution_id"),
+        Output.cleared_at.is_(None),
+        Output.seq > bindparam("after_seq"),
     )
+    .order_by(Output.seq)
+    .limit(bindparam("at_most", type_=BigInteger))
+)
+
+
+async def shown_outputs(
+    tx: Transaction, execution_id: uuid.UUID, *, after_seq: int = 0, limit: int | None = None
+) -> Sequence[Output]:
+    """Return an execution's outputs that its code has not cleared, in order."""
+    values = {"execution_id": execution_id, "after_seq": after_seq, "at_most": limit}
+    return (await tx.execute(_SHOWN_OUTPUTS, values)).scalars().all()

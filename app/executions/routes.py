@@ -1,4 +1,8 @@
-"""`/api/kernels/{id}/execute` and `/api/executions` (docs/api.md)."""
+"""`/api/kernels/{id}/execute` and `/api/executions` (docs/api.md).
+
+Outputs are whatever a kernel said, so answers are made with ExactJSONResponse here: FastAPI's own
+serialisation fails on lone surrogates in keys and on JSON that is nested deeply.
+"""
 
 import asyncio
 import uuid
@@ -8,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import update
+from starlette.requests import ClientDisconnect
 
 from app.auth.access import allow
 from app.auth.identity import Identity
@@ -23,8 +28,10 @@ from app.executions.queries import (
 )
 from app.executions.schemas import execution_model
 from app.executions.submit import run_code
+from app.kernels.host import KernelHost
+from app.kernels.running import RunningKernel
 from app.recorder.waiters import Waiters
-from app.web import json_body, text_field
+from app.web import ExactJSONResponse, json_body, text_field
 from models import InputRequest
 
 router = APIRouter()
@@ -40,15 +47,14 @@ Wait = Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS)]
 async def execute(
     kernel_id: str,
     request: Request,
-    response: Response,
     identity: Annotated[Identity, allow("execute", "kernels")],
-) -> dict[str, Any]:
+) -> Response:
     """Queue code or a cell; the record is committed when this answers."""
     body = await json_body(request)
     found = await run_code(request.app.state, identity, kernel_id, body)
     base_url = request.app.state.settings.base_url
-    response.headers["Location"] = f"{base_url}api/executions/{found.execution.id}"
-    return execution_model(found)
+    location = f"{base_url}api/executions/{found.execution.id}"
+    return ExactJSONResponse(execution_model(found), 202, {"Location": location})
 
 
 @router.get("/api/executions")
@@ -64,7 +70,7 @@ async def list_executions(
     since: datetime | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
-) -> dict[str, Any]:
+) -> Response:
     """List executions that match, newest first."""
     if since is not None and since.tzinfo is None:
         raise BadRequestError("since needs a time zone, for example 2026-01-01T00:00:00Z")
@@ -82,10 +88,12 @@ async def list_executions(
         found = [ExecutionRow._make(row) for row in (await tx.execute(query))]
         page = found[:limit]
         asking = await _asking(tx, [row.execution.id for row in page])
-    return {
-        "executions": [execution_model(row, asking.get(row.execution.id)) for row in page],
-        "next": page[-1].execution.seq if len(found) > limit else None,
-    }
+    return ExactJSONResponse(
+        {
+            "executions": [execution_model(row, asking.get(row.execution.id)) for row in page],
+            "next": page[-1].execution.seq if len(found) > limit else None,
+        }
+    )
 
 
 async def _asking(tx: Transaction, ids: list[uuid.UUID]) -> dict[uuid.UUID, InputRequest]:
@@ -99,7 +107,7 @@ async def get_execution(
     request: Request,
     _: Annotated[Identity, allow("read", "executions")],
     wait: Wait = 0,
-) -> dict[str, Any]:
+) -> Response:
     """Return an execution with its outputs, after `wait` seconds or as soon as it has finished."""
 
     async def read() -> tuple[bool, dict[str, Any]]:
@@ -108,30 +116,45 @@ async def get_execution(
             finished = found.execution.finished_at is not None
             if not finished and loop.time() < deadline:
                 return False, {}
-            asking = await _asking(tx, [execution_id])
-            outputs = (await tx.execute(shown_outputs(execution_id))).scalars().all()
+            # With its end, what it asked has been answered or is void.
+            asking = {} if finished else await _asking(tx, [execution_id])
+            outputs = await shown_outputs(tx, execution_id)
         model = execution_model(found, asking.get(execution_id))
         return True, {**model, "outputs": fold(outputs)}
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
-    return await _read_until(request.app.state.waiters, execution_id, deadline, read)
+    host: KernelHost = request.app.state.kernels
+    answer = await _read_until(
+        request, execution_id, deadline, read, in_vain=lambda: host.awaits(execution_id)
+    )
+    return ExactJSONResponse(answer)
 
 
 async def _read_until(
-    waiters: Waiters,
+    request: Request,
     execution_id: uuid.UUID,
     deadline: float,
     read: Callable[[], Awaitable[tuple[bool, dict[str, Any]]]],
+    *,
+    in_vain: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Call `read` whenever the execution may have changed, until it says that it is enough."""
+    """Call `read` whenever the execution may have changed, until it says that it is enough.
+
+    As long as `in_vain` tells that it would not be, only the slow poll calls it. Ends
+    with ClientDisconnect when nobody waits any more.
+    """
+    waiters: Waiters = request.app.state.waiters
     loop = asyncio.get_running_loop()
+    polled = False
     with waiters.watch(execution_id) as changed:
         while True:
             changed.clear()
-            enough, answer = await read()
-            if enough:
-                return answer
+            if polled or loop.time() >= deadline or not in_vain():
+                polled = False
+                enough, answer = await read()
+                if enough:
+                    return answer
             if waiters.closed:
                 raise UnavailableError("The server is shutting down")
             seconds = max(0.0, min(_POLL_SECONDS, deadline - loop.time()))
@@ -139,7 +162,9 @@ async def _read_until(
                 async with asyncio.timeout(seconds):
                     await changed.wait()
             except TimeoutError:
-                continue
+                polled = True
+                if await request.is_disconnected():
+                    raise ClientDisconnect from None
 
 
 @router.get("/api/executions/{execution_id}/outputs")
@@ -149,7 +174,7 @@ async def follow_outputs(
     _: Annotated[Identity, allow("read", "executions")],
     cursor: str = "",
     wait: Wait = 0,
-) -> dict[str, Any]:
+) -> Response:
     """Return what is new since the cursor: output pieces, a new status or a new question."""
     after = _cursor_seq(cursor)
 
@@ -157,7 +182,7 @@ async def follow_outputs(
         async with request.app.state.database.read() as tx:
             found = await read_execution(tx, execution_id)
             asking = (await _asking(tx, [execution_id])).get(execution_id)
-            rows = (await tx.execute(shown_outputs(execution_id, after).limit(500))).scalars().all()
+            rows = await shown_outputs(tx, execution_id, after_seq=after, limit=500)
         last = rows[-1].seq if rows else after
         new = f"{last}.{found.execution.status}.{asking.id if asking else ''}"
         if new == cursor and loop.time() < deadline and found.execution.finished_at is None:
@@ -170,14 +195,14 @@ async def follow_outputs(
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
-    return await _read_until(request.app.state.waiters, execution_id, deadline, read)
+    return ExactJSONResponse(await _read_until(request, execution_id, deadline, read))
 
 
 def _cursor_seq(cursor: str) -> int:
     seq = cursor.partition(".")[0]
     if not cursor:
         return 0
-    if not seq.isdigit() or len(seq) > 9:
+    if not (seq.isascii() and seq.isdigit()) or len(seq) > 9:
         raise BadRequestError("cursor is not one that this server gave")
     return int(seq)
 
@@ -197,10 +222,11 @@ async def stop_execution(
         kernel = request.app.state.kernels.get(found.kernel_id)
     except NotFoundError as error:
         raise ConflictError("The execution's kernel is not here any more") from error
-    if kernel.queue.cancel(execution_id, f"cancelled by {identity.name}"):
-        await kernel.recorder.drain()
-    else:
-        await kernel.interrupt()
+    reason = f"cancelled by {identity.name}"
+    if not await kernel.stop_execution(execution_id, found.msg_id, reason):
+        async with request.app.state.database.read() as tx:
+            found = (await read_execution(tx, execution_id)).execution
+        raise ConflictError(f"The execution has finished: {found.status}")
 
 
 @router.post("/api/executions/{execution_id}/input", status_code=201)
@@ -225,6 +251,15 @@ async def answer_input(
             raise ConflictError("The execution does not wait for input")
         if wanted not in (None, str(row.id)):
             raise ConflictError("This question was answered; the execution asks another one")
+        kernel: RunningKernel = request.app.state.kernels.get(found.kernel_id)
+        # Taken before it is committed: a client of the websocket may answer at the same moment.
+        header = kernel.clients.claim(row.msg_id)
+        if header is None:
+            raise ConflictError("The kernel no longer waits for this input")
+        msg_id = row.msg_id
+        tx.on_finish(
+            lambda committed: None if committed else kernel.clients.unclaim(msg_id, header)
+        )
         await tx.execute(
             update(InputRequest)
             .where(InputRequest.id == row.id)
@@ -236,7 +271,6 @@ async def answer_input(
             )
             .execution_options(synchronize_session=False)
         )
-    kernel = request.app.state.kernels.get(found.kernel_id)
-    await kernel.answer(row.msg_id, value)
+    await kernel.answer(header, value)
     request.app.state.waiters.wake([execution_id])
     return {"id": str(row.id), "execution_id": str(execution_id)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Uuid, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from starlette.datastructures import State
 
@@ -25,7 +25,7 @@ from app.kernels.running import RunningKernel
 from app.recorder.operations import CellTarget
 from app.recorder.tracker import source_hash
 from app.web import object_field, text_field
-from models import Document, Execution, Session
+from models import Document, Execution, Session, User
 
 _FLAGS = {"silent": False, "store_history": True, "stop_on_error": True, "allow_stdin": True}
 
@@ -156,7 +156,7 @@ async def _settle_if_stopped(state: State, kernel: RunningKernel) -> None:
         return
     reason = kernel.reason or "the kernel was shut down"
     async with state.database.transaction() as tx:
-        await interrupt_executions(tx, state.documents, [kernel.id], reason, datetime.now(UTC))
+        await interrupt_executions(tx, state.documents, {kernel.id: datetime.now(UTC)}, reason)
 
 
 def _is_runnable(editor: NotebookEditor, cell_id: str) -> bool:
@@ -186,15 +186,28 @@ def _cell(
     return _Piece(source, document, editor.path, cell_id, row.version)
 
 
+# Built once: making a statement anew costs more than running it.
+_SESSION_ID = (
+    select(Session.id)
+    .where(Session.kernel_id == bindparam("kernel_id"), Session.ended_at.is_(None))
+    .order_by((Session.document_id == bindparam("document_id", type_=Uuid)).desc().nulls_last())
+    .limit(1)
+)
+_EXECUTIONS: Any = Execution.__table__
+_INSERT = (
+    insert(_EXECUTIONS)
+    .on_conflict_do_nothing(
+        index_elements=["actor_id", "idempotency_key"],
+        index_where=_EXECUTIONS.c.idempotency_key.is_not(None),
+    )
+    .returning(*_EXECUTIONS.c)
+)
+
+
 async def _session_of(tx: Transaction, kernel_id: str, document: Document | None) -> str | None:
     """Return the session of this kernel, that of the document if it has several."""
-    query = (
-        select(Session.id)
-        .where(Session.kernel_id == kernel_id, Session.ended_at.is_(None))
-        .order_by((Session.document_id == (document.id if document else None)).desc().nulls_last())
-        .limit(1)
-    )
-    return (await tx.execute(query)).scalar_one_or_none()
+    values = {"kernel_id": kernel_id, "document_id": document.id if document else None}
+    return (await tx.execute(_SESSION_ID, values)).scalar_one_or_none()
 
 
 async def _insert(
@@ -213,19 +226,22 @@ async def _insert(
     if not pieces:
         return []
     rows = [_values(identity, kernel, piece, options, session_id) for piece in pieces]
-    statement = insert(Execution).on_conflict_do_nothing(
-        index_elements=["actor_id", "idempotency_key"],
-        index_where=Execution.idempotency_key.is_not(None),
-    )
-    inserted = await tx.execute(statement.returning(Execution.id), rows)
-    ids = set(inserted.scalars())
-    if not ids:
+    connection = await tx.connection()
+    inserted = (await connection.execute(_INSERT, rows)).mappings()
+    made = sorted((Execution(**row) for row in inserted), key=lambda execution: execution.seq)
+    if not made:
         return []
-    query = executions().where(Execution.id.in_(ids)).order_by(None).order_by(Execution.seq)
-    found = [ExecutionRow._make(row) for row in (await tx.execute(query))]
+    run_as = await _name_of(tx, kernel.owner_id, identity)
+    found = [ExecutionRow(execution, identity.name, run_as) for execution in made]
     queued = [_queued(row.execution) for row in found]
     tx.on_finish(lambda committed: kernel.submit(queued) if committed else None)
     return found
+
+
+async def _name_of(tx: Transaction, user_id: uuid.UUID, identity: Identity) -> str:
+    if user_id == identity.id:
+        return identity.name
+    return (await tx.execute(select(User.name).where(User.id == user_id))).scalar_one()
 
 
 def _values(

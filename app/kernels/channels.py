@@ -1,79 +1,162 @@
-"""The server's own ZeroMQ sockets to one kernel: shell, control, stdin, iopub.
+"""The server's ZeroMQ sockets to one kernel: shell, control, stdin, iopub.
 
-Receiving never waits for anything but the socket, and its buffers have no high-water mark: a
-kernel drops iopub messages for a subscriber that is slow, so this one must not be.
+There is one set for each kernel, whoever talks to it: this server's own queue and every websocket
+(docs/decisions/0008). What arrives is passed on to the websockets first, and parsed for the
+recorder after that.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
+import logging
 import uuid
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import partial
+from typing import Any, Protocol
 
-import zmq
-import zmq.asyncio
+from jupyter_client.jsonutil import json_default
 from jupyter_client.manager import AsyncKernelManager
-from zmq.utils.monitor import recv_monitor_message
+from jupyter_client.session import DELIM
 
-from app.recorder.messages import Message, Unreadable, parse
+from app.kernels.sockets import KernelSocket
+from app.kernels.wire import CHANNELS, Outgoing, key_of
+from app.recorder.messages import KernelClock, Message, Unreadable, read, unreadable, verified
+
+log = logging.getLogger(__name__)
 
 OnMessage = Callable[[Message | Unreadable], None]
+Key = tuple[str, str]
+Reply = Message | Unreadable | None
+
+# How long parsing may keep the event loop from passing on what comes next.
+_TURN_SECONDS = 0.003
+_REPLY_CHANNELS = ("shell", "control")
+
+
+class Forward(Protocol):
+    """Where the messages for websockets go."""
+
+    def publish(self, message: Outgoing) -> None:
+        """Pass an iopub message on to every client."""
+
+    def deliver(self, key: Key | None, message: Outgoing) -> None:
+        """Pass a reply or question on to the client whose message has this key."""
 
 
 class Channels:
-    """Connected sockets and a reading task for each; made anew for each incarnation."""
+    """Connected sockets; made anew for each incarnation."""
 
-    def __init__(self, manager: AsyncKernelManager, on_message: OnMessage) -> None:
-        # shell and stdin must share an identity: the kernel asks for input on the stdin socket of
-        # whoever sent the request.
+    def __init__(
+        self, manager: AsyncKernelManager, on_message: OnMessage, forward: Forward
+    ) -> None:
+        # One identity: the kernel asks for input on the stdin socket of whoever sent the request.
         identity = uuid.uuid4().hex.encode()
-        self._session = manager.session
+        self.session = manager.session
+        self.session.pack = _pack
         self._on_message = on_message
-        stdin, self._stdin_monitor = _connect_stdin(manager, identity)
-        self._sockets: dict[str, zmq.asyncio.Socket] = {
-            "shell": cast("zmq.asyncio.Socket", manager.connect_shell(identity=identity)),
-            "control": cast("zmq.asyncio.Socket", manager.connect_control(identity=identity)),
-            "stdin": stdin,
-            "iopub": cast("zmq.asyncio.Socket", manager.connect_iopub()),
-        }
-        self._last_received = asyncio.get_running_loop().time()
-        self._replies: dict[str, asyncio.Future[Message | Unreadable | None]] = {}
+        self._forward = forward
+        self._loop = asyncio.get_running_loop()
+        self._last_received = self._loop.time()
+        self._unread: deque[tuple[str, list[bytes], datetime]] = deque()
+        self._reading: asyncio.Handle | None = None
+        self._replies: dict[str, asyncio.Future[Reply]] = {}
+        self._echoes: dict[str, asyncio.Event] = {}
+        self._clock = KernelClock()
         self.heard = asyncio.Event()
         self.closed = False
         # The debug adapter's messages are numbered by their sender.
         self.debug_numbers = itertools.count(1)
-        self._tasks = [
-            asyncio.create_task(self._read(name, socket), name=f"{name} {manager.kernel_id}")
-            for name, socket in self._sockets.items()
-        ]
+        self._sockets = {
+            channel: KernelSocket(
+                manager,
+                channel,
+                identity,
+                partial(self._received, channel),
+                watched=channel == "stdin",
+            )
+            for channel in CHANNELS
+        }
 
     async def wait_stdin(self) -> None:
         """Wait until the kernel knows the stdin socket.
 
         Until then its questions vanish: a ROUTER socket drops what it sends to an unknown peer.
         """
-        if self._stdin_monitor is not None:
-            await recv_monitor_message(self._stdin_monitor)
-            self._sockets["stdin"].disable_monitor()
-            self._stdin_monitor = None
+        await self._sockets["stdin"].connected.wait()
 
-    async def _read(self, channel: str, socket: zmq.asyncio.Socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            frames = await socket.recv_multipart()
-            message = parse(self._session, channel, frames)
-            self._last_received = loop.time()
-            if channel == "iopub":
-                self.heard.set()
-            if channel in ("shell", "control"):
-                future = self._replies.pop(message.parent_id or "", None)
-                if future is not None and not future.done():
-                    future.set_result(message)
-                    continue
+    # receiving
+
+    def _received(self, channel: str, frames: list[bytes]) -> None:
+        self._last_received = self._loop.time()
+        now = datetime.now(UTC)
+        try:
+            parts = verified(self.session, frames)
+        except ValueError as error:
+            log.warning("%s: not a message of the kernel: %s", channel, error)
+            self._on_message(unreadable(channel, frames, error, now))
+            return
+        if channel == "iopub":
+            self.heard.set()
+            self._forward.publish(Outgoing(channel, parts))
+        else:
+            key = key_of(parts[1])
+            if key is None or channel not in _REPLY_CHANNELS or key[1] not in self._replies:
+                self._forward.deliver(key, Outgoing(channel, parts))
+        # All channels in one line: what was printed before a question is recorded before it.
+        self._unread.append((channel, parts, now))
+        self._read_soon()
+
+    def _read_soon(self) -> None:
+        """Parse when those that have been given the message have had their turn."""
+        if self._reading is None:
+            self._reading = self._loop.call_soon(self._read)
+
+    def _read(self) -> None:
+        self._reading = None
+        end = self._loop.time() + _TURN_SECONDS
+        while self._unread:
+            self._take(*self._unread.popleft())
+            if self._loop.time() > end:
+                break
+        if self._unread:
+            self._read_soon()
+
+    def _take(self, channel: str, parts: list[bytes], received_at: datetime) -> None:
+        try:
+            message = read(channel, parts, received_at, self._clock)
+            if self._is_awaited(message):
+                return
             self._on_message(message)
+        except Exception:
+            # Nothing that a kernel sends may end the reading of what it sends later.
+            log.exception("%s: a message could not be taken", channel)
+
+    def _is_awaited(self, message: Message | Unreadable) -> bool:
+        """Give a reply, readable or not, to the request of the server's own that waits for it."""
+        parent_id = message.parent_id or ""
+        if message.channel not in _REPLY_CHANNELS:
+            echo = self._echoes.get(parent_id)
+            if (
+                echo is not None
+                and isinstance(message, Message)
+                and message.content.get("execution_state") == "idle"
+            ):
+                echo.set()
+            return False
+        future = self._replies.pop(parent_id, None)
+        if future is None or future.done():
+            return False
+        future.set_result(message)
+        return True
+
+    # sending
+
+    async def forward(self, channel: str, parts: list[bytes]) -> None:
+        """Send a client's message, signed; ConflictError when the sockets are closed."""
+        signature = self.session.sign(parts[:4])
+        await self._sockets[channel].send([DELIM, signature, *parts])
 
     async def send(
         self,
@@ -87,23 +170,13 @@ class Channels:
         buffers: list[bytes] | None = None,
     ) -> str:
         """Send a message and return its id, `msg_id` if given."""
-        message = self._session.msg(msg_type, content, parent=parent, metadata=metadata)
+        message = self.session.msg(msg_type, content, parent=parent, metadata=metadata)
         if msg_id is not None:
             message["header"]["msg_id"] = message["msg_id"] = msg_id
         message["header"]["date"] = datetime.now(UTC)
-        frames = self._serialize(message)
-        await self._sockets[channel].send_multipart([*frames, *(buffers or [])])
+        frames = self.session.serialize(message)
+        await self._sockets[channel].send([*frames, *(buffers or [])])
         return str(message["header"]["msg_id"])
-
-    def _serialize(self, message: dict[str, Any]) -> list[bytes]:
-        """Return a message's signed frames; text that has no UTF-8 is sent as JSON escapes."""
-        try:
-            frames: list[bytes] = self._session.serialize(message)
-        except ValueError:
-            message["content"] = json.dumps(message["content"]).encode("ascii")
-            message["metadata"] = _encodable(message["metadata"])
-            frames = self._session.serialize(message)
-        return frames
 
     async def request(
         self, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
@@ -114,14 +187,44 @@ class Channels:
 
     async def ask(
         self, channel: str, msg_type: str, content: dict[str, Any], *, timeout_seconds: float
-    ) -> Message | Unreadable | None:
+    ) -> Reply:
         """Send a request on shell or control and return its reply, readable or not.
 
         Returns None when none came in time or the sockets were closed meanwhile (`closed`).
         """
+        return await self._ask(uuid.uuid4().hex, channel, msg_type, content, timeout_seconds)
+
+    @property
+    def awaited(self) -> int:
+        """How many replies are waited for."""
+        return len(self._replies)
+
+    async def settled(self, *, timeout_seconds: float) -> bool:
+        """Tell whether the kernel has answered a new request, on shell and on iopub, in time.
+
+        Both channels keep their order, so what has not come of earlier requests never comes.
+        """
         msg_id = uuid.uuid4().hex
-        future: asyncio.Future[Message | Unreadable | None]
-        future = asyncio.get_running_loop().create_future()
+        echo = self._echoes[msg_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                reply = await self._ask(msg_id, "shell", "kernel_info_request", {}, timeout_seconds)
+                await echo.wait()
+        except TimeoutError:
+            return False
+        finally:
+            del self._echoes[msg_id]
+        return reply is not None
+
+    async def _ask(
+        self,
+        msg_id: str,
+        channel: str,
+        msg_type: str,
+        content: dict[str, Any],
+        timeout_seconds: float,
+    ) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[msg_id] = future
         try:
             await self.send(channel, msg_type, content, msg_id=msg_id)
@@ -131,11 +234,6 @@ class Channels:
             return None
         finally:
             self._replies.pop(msg_id, None)
-
-    @property
-    def awaited(self) -> int:
-        """How many replies are waited for."""
-        return len(self._replies)
 
     async def settle(self, quiet_seconds: float = 0.1, limit_seconds: float = 2.0) -> None:
         """Wait until nothing more arrives: what an ended kernel had sent has then been read."""
@@ -148,44 +246,20 @@ class Channels:
                 break
             await asyncio.sleep(quiet_seconds - quiet)
 
-    async def close(self) -> None:
-        """End the readers and close the sockets; who waits for a reply gets none."""
+    def close(self) -> None:
+        """Take what has arrived, then close the sockets; who waits for a reply gets none."""
         self.closed = True
+        for socket in self._sockets.values():
+            socket.close()
+        if self._reading is not None:
+            self._reading.cancel()
+        while self._unread:
+            self._take(*self._unread.popleft())
         for future in self._replies.values():
             if not future.done():
                 future.set_result(None)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._stdin_monitor is not None:
-            self._sockets["stdin"].disable_monitor()
-            self._stdin_monitor = None
-        for socket in self._sockets.values():
-            with contextlib.suppress(zmq.ZMQError):
-                socket.close(linger=0)
 
 
-def _encodable(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata in which what has no UTF-8 is replaced: the session packs it itself."""
-    text = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
-    cleaned: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
-    return cleaned
-
-
-def _connect_stdin(
-    manager: AsyncKernelManager, identity: bytes
-) -> tuple[zmq.asyncio.Socket, zmq.asyncio.Socket | None]:
-    """Return the stdin socket and a monitor that tells when it is connected.
-
-    `manager.connect_stdin` connects before a monitor could be attached.
-    """
-    socket = manager.context.socket(zmq.DEALER)
-    socket.linger = 1000
-    socket.identity = identity
-    if (public_key := getattr(manager, "curve_publickey", None)) is not None:
-        socket.curve_secretkey = manager.curve_secretkey
-        socket.curve_publickey = socket.curve_serverkey = public_key
-    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-    separator = ":" if manager.transport == "tcp" else "-"
-    socket.connect(f"{manager.transport}://{manager.ip}{separator}{manager.stdin_port}")
-    return socket, monitor
+def _pack(content: Any) -> bytes:
+    """Return JSON as ASCII: lone surrogates in code have an escape there, but no UTF-8."""
+    return json.dumps(content, default=json_default).encode("ascii")

@@ -71,10 +71,15 @@ class Culler:
             self._task = asyncio.create_task(self._run(), name="culler")
 
     async def close(self) -> None:
-        """Stop looking; a kernel that is being ended is ended first, as nobody else would."""
+        """Stop looking; a kernel that is being ended is ended first, as nobody else would.
+
+        Not for ever: the database may be away.
+        """
         self._stopping.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task}, timeout=self._settings.shutdown_timeout_seconds)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while not self._stopping.is_set():

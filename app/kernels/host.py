@@ -3,21 +3,23 @@
 import asyncio
 import logging
 import os
+import re
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 
 from app import __version__
 from app.auth.identity import Identity
-from app.db.engine import Database, Transaction
+from app.db.engine import Database, Transaction, is_transient
 from app.documents.store import DocumentStore
-from app.errors import ConflictError, NotFoundError
+from app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from app.kernels.process import KernelProcess, make_context
 from app.kernels.running import RunningKernel, process_started_at
 from app.recorder.comms import Retention, close_comms
@@ -31,6 +33,8 @@ from models import Comm, Execution, InputRequest, Kernel, ServerProcess, Session
 log = logging.getLogger(__name__)
 
 _HEARTBEAT_SECONDS = 10.0
+# What Jupyter Server takes for a kernel id in a URL.
+_KERNEL_ID = re.compile(r"[A-Za-z0-9_]{1,64}(-[A-Za-z0-9_]{1,64}){4}")
 
 
 class KernelHost:
@@ -53,6 +57,9 @@ class KernelHost:
         self._log_dir = data_dir / "kernels"
         self._context = make_context()
         self._kernels: dict[str, RunningKernel] = {}
+        self._starting: set[str] = set()
+        self._ending: set[RunningKernel] = set()
+        self._closing = False
         self._retention = Retention(settings.comm_messages_kept, settings.comm_bytes_kept)
         self.server_id = uuid.uuid4()
         self._heart: asyncio.Task[None] | None = None
@@ -93,17 +100,30 @@ class KernelHost:
         """End all kernels and this process's row."""
         if self._heart is not None:
             self._heart.cancel()
-        kernels = list(self._kernels.values())
+        self._closing = True
+        kernels = [*self._kernels.values(), *self._ending]
         self._kernels.clear()
-        await asyncio.gather(*(kernel.stop("the server was shut down") for kernel in kernels))
-        async with self._database.transaction() as tx:
-            now = datetime.now(UTC)
-            await _end_sessions(tx, [kernel.id for kernel in kernels])
-            await tx.execute(
-                update(ServerProcess)
-                .where(ServerProcess.id == self.server_id)
-                .values(stopped_at=now, heartbeat_at=now)
-            )
+        patience = self._settings.shutdown_timeout_seconds
+        stops = (
+            kernel.stop("the server was shut down", patience_seconds=patience) for kernel in kernels
+        )
+        for ended in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                log.error("ending a kernel", exc_info=ended)
+        try:
+            async with asyncio.timeout(patience), self._database.transaction() as tx:
+                now = datetime.now(UTC)
+                await end_sessions(tx, [kernel.id for kernel in kernels])
+                await tx.execute(
+                    update(ServerProcess)
+                    .where(ServerProcess.id == self.server_id)
+                    .values(stopped_at=now, heartbeat_at=now)
+                )
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            # The next server on this machine settles what could not be written.
+            log.error("the database is away: %s", error)
         self._context.destroy(linger=0)
 
     # kernels
@@ -114,6 +134,15 @@ class KernelHost:
         if kernel is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return kernel
+
+    def awaits(self, execution_id: uuid.UUID) -> bool:
+        """Tell whether a hosted kernel is known not to have finished an execution.
+
+        False says nothing: another process may run it, or its end may be about to be committed.
+        """
+        return any(
+            kernel.recorder.tracker.awaits(execution_id) for kernel in self._kernels.values()
+        )
 
     def ids(self) -> list[str]:
         """Return the ids of hosted kernels."""
@@ -131,18 +160,51 @@ class KernelHost:
     ) -> RunningKernel:
         """Start a kernel for `path` and return it at once, in the state `starting`.
 
-        Raises BadRequestError for an unknown kernelspec and KernelStartError when its process
-        cannot be started; nothing is left of it then but its row, dead, with the reason.
+        Raises NoSuchKernelspecError for an unknown kernelspec, BadRequestError for values that no
+        process can be given, ConflictError for an id that is taken, and KernelStartError when the
+        process cannot be started; nothing is left of it then.
         """
+        if self._closing:
+            raise UnavailableError("The server is shutting down")
         kernel_id = kernel_id or str(uuid.uuid4())
-        if kernel_id in self._kernels:
+        if not _KERNEL_ID.fullmatch(kernel_id):
+            # It names files too: the connection file and the log.
+            raise BadRequestError("kernel_id must be made as Jupyter makes it, a UUID for example")
+        if kernel_id in self._kernels or kernel_id in self._starting:
             raise ConflictError(f"Kernel {kernel_id} exists already")
         name = name or self.default_name()
-        process = KernelProcess(kernel_id, name, self.specs, self._context, self._log_dir)
-        environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **(env or {})}
+        environment = dict(env or {})
         if session_name:
             environment["JPY_SESSION_NAME"] = session_name
-        await process.start(cwd=str(self._cwd(path)), env=environment)
+        _check_process_values(path, environment)
+        environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **environment}
+        self._starting.add(kernel_id)
+        try:
+            process = KernelProcess(kernel_id, name, self.specs, self._context, self._log_dir)
+            await process.start(cwd=str(self._cwd(path)), env=environment)
+            await self._add_row(process, identity, name, path)
+        finally:
+            self._starting.discard(kernel_id)
+        recorder = Recorder(
+            self._database,
+            Tracker(kernel_id, identity.id),
+            BatchWriter(kernel_id, self._documents, self._retention),
+            self._waiters,
+        )
+        kernel = self._kernels[kernel_id] = RunningKernel(
+            process, recorder, identity.id, self._settings
+        )
+        kernel.begin()
+        if self._closing:  # `close` did not see it
+            await self.shutdown(kernel_id, "the server was shut down")
+            raise UnavailableError("The server is shutting down")
+        return kernel
+
+    async def _add_row(
+        self, process: KernelProcess, identity: Identity, name: str, path: str
+    ) -> None:
+        """Commit the row of a kernel just started; ends its process when that fails."""
+        kernel_id = str(process.manager.kernel_id)
         try:
             async with self._database.transaction() as tx:
                 tx.add(
@@ -156,20 +218,11 @@ class KernelHost:
                         pid_started_at=process_started_at(process.pid),
                     )
                 )
-        except BaseException:
+        except BaseException as error:
             await process.stop(now=True)
+            if isinstance(error, IntegrityError):
+                raise ConflictError(f"Kernel {kernel_id} existed already") from error
             raise
-        recorder = Recorder(
-            self._database,
-            Tracker(kernel_id, identity.id),
-            BatchWriter(kernel_id, self._documents, self._retention),
-            self._waiters,
-        )
-        kernel = self._kernels[kernel_id] = RunningKernel(
-            process, recorder, identity.id, self._settings
-        )
-        kernel.begin()
-        return kernel
 
     async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
         """End a kernel and the sessions that use it."""
@@ -179,13 +232,17 @@ class KernelHost:
         """Return a kernel that is to be ended; from now on no request finds it."""
         kernel = self.get(kernel_id)
         del self._kernels[kernel_id]
+        self._ending.add(kernel)
         return kernel
 
     async def end(self, kernel: RunningKernel, reason: str) -> None:
         """End a withdrawn kernel and the sessions that use it."""
-        await kernel.stop(reason)
+        try:
+            await kernel.stop(reason)
+        finally:
+            self._ending.discard(kernel)
         async with self._database.transaction() as tx:
-            await _end_sessions(tx, [kernel.id])
+            await end_sessions(tx, [kernel.id])
 
     def default_name(self) -> str:
         """Return the default kernelspec's name, as Jupyter Server has it."""
@@ -202,7 +259,22 @@ class KernelHost:
         return folder
 
 
-async def _end_sessions(tx: Transaction, kernel_ids: list[str]) -> None:
+def _check_process_values(path: str, environment: dict[str, str]) -> None:
+    """Raise BadRequestError for what cannot be a folder or an environment of a process."""
+    for name in environment:
+        if not name or "=" in name:
+            raise BadRequestError(f"env has a name that is not one: {name!r}")
+    for value in (path, *environment, *environment.values()):
+        try:
+            refused = "\0" in value or not os.fsencode(value)
+        except UnicodeEncodeError:
+            refused = True
+        if refused and value:
+            raise BadRequestError(f"Not a text that a process can be given: {value[:100]!r}")
+
+
+async def end_sessions(tx: Transaction, kernel_ids: list[str]) -> None:
+    """End all sessions that use any of these kernels."""
     await tx.execute(
         update(Session)
         .where(Session.kernel_id.in_(kernel_ids), Session.ended_at.is_(None))
@@ -231,8 +303,8 @@ async def settle_dead_servers(
     gone = [row for row in (await tx.execute(query)).scalars() if not _is_alive(row)]
     if not gone:
         return
-    now = datetime.now(UTC)
     reason = "the server that ran it ended without notice"
+    last_seen = {row.id: row.heartbeat_at for row in gone}
     kernels = (
         await tx.execute(
             select(Kernel)
@@ -240,30 +312,34 @@ async def settle_dead_servers(
             .order_by(Kernel.id)
         )
     ).scalars()
-    kernel_ids = []
+    ended = {}
     for kernel in kernels:
         _end_process(kernel)
-        kernel_ids.append(kernel.id)
+        assert kernel.server_id is not None
+        # Nobody knows when it ended: the last sign of life, so that a night is not a run time.
+        ended[kernel.id] = max(kernel.last_activity, last_seen[kernel.server_id])
         kernel.execution_state = "dead"
         kernel.reason = reason
-        kernel.ended_at = now
-    await interrupt_executions(tx, documents, kernel_ids, reason, now)
-    await _end_sessions(tx, kernel_ids)
+        kernel.ended_at = ended[kernel.id]
+    await interrupt_executions(tx, documents, ended, reason)
+    await end_sessions(tx, list(ended))
     for row in gone:
         row.stopped_at = row.heartbeat_at
-    if kernel_ids:
-        log.warning("%d kernels of ended servers were settled", len(kernel_ids))
+    if ended:
+        log.warning("%d kernels of ended servers were settled", len(ended))
 
 
 async def interrupt_executions(
     tx: Transaction,
     documents: DocumentStore,
-    kernel_ids: Iterable[str],
+    ended: Mapping[str, datetime],
     reason: str,
-    now: datetime,
 ) -> None:
-    """Mark all that the kernels had not finished as interrupted, and their cells as idle."""
-    ids = list(kernel_ids)
+    """Mark all that kernels had not finished as interrupted, and their cells as idle.
+
+    `ended` gives the time at which each kernel (by id) ended.
+    """
+    ids = list(ended)
     unfinished = (
         await tx.execute(
             select(Execution)
@@ -273,7 +349,9 @@ async def interrupt_executions(
     ).scalars()
     executions = list(unfinished)
     for document_id in sorted({e.document_id for e in executions if e.document_id}):
-        editor = await documents.edit(tx, document_id, origin="execution")
+        editor = await documents.edit_if_exists(tx, document_id, origin="execution")
+        if editor is None:
+            continue
         for execution in executions:
             if execution.document_id == document_id and execution.cell_id:
                 await editor.end_execution(
@@ -282,14 +360,15 @@ async def interrupt_executions(
     for execution in executions:
         execution.status = "interrupted"
         execution.reason = reason
-        execution.finished_at = now
+        began = execution.started_at or execution.queued_at
+        execution.finished_at = max(began, ended[execution.kernel_id])
     await tx.execute(
         update(InputRequest)
         .where(InputRequest.kernel_id.in_(ids), InputRequest.status == "pending")
         .values(status="cancelled")
     )
-    comms = await tx.scalars(select(Comm.id).where(Comm.kernel_id.in_(ids), Comm.state == "open"))
-    await close_comms(tx, comms, now, reason)
+    open_comms = select(Comm.id).where(Comm.kernel_id.in_(ids), Comm.state == "open")
+    await close_comms(tx, await tx.scalars(open_comms), datetime.now(UTC), reason)
 
 
 def _is_alive(row: ServerProcess) -> bool:

@@ -20,6 +20,10 @@ _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _LOG_TAIL_BYTES = 2_000
 
 
+class NoSuchKernelspecError(BadRequestError):
+    """There is no kernelspec with this name."""
+
+
 class KernelStartError(DomainError):
     """A kernel could not be started; `reason` holds what it or the system said."""
 
@@ -71,8 +75,11 @@ class KernelProcess:
                 cwd=cwd, env=env, stdout=self._log_fd, stderr=self._log_fd
             )
         except NoSuchKernel as error:
-            raise BadRequestError(f"No such kernel: {self.manager.kernel_name}") from error
-        except Exception as error:
+            raise NoSuchKernelspecError(f"No such kernel: {self.manager.kernel_name}") from error
+        except BaseException as error:
+            await self.stop(now=True)
+            if not isinstance(error, Exception):
+                raise
             raise KernelStartError(
                 f"The kernel {self.manager.kernel_name!r} could not be started", reason=str(error)
             ) from error

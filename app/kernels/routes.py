@@ -12,7 +12,7 @@ from app.db.engine import Database, Transaction
 from app.errors import BadRequestError, NotFoundError
 from app.kernels.host import KernelHost
 from app.kernels.queries import living_kernel, living_kernels
-from app.web import isoformat, json_body, text_field
+from app.web import isoformat, json_body, object_field, text_field
 from models import Kernel
 
 router = APIRouter()
@@ -64,8 +64,8 @@ async def start_kernel(
     """Start a kernel; the answer comes as soon as its process has been started."""
     host: KernelHost = request.app.state.kernels
     body = await json_body(request)
-    env = body.get("env") or {}
-    if not isinstance(env, dict) or not all(isinstance(v, str) for v in env.values()):
+    env = object_field(body, "env")
+    if not all(isinstance(value, str) for value in env.values()):
         raise BadRequestError("env must be an object of strings")
     kernel = await host.start(
         identity,

@@ -10,12 +10,24 @@ from datetime import datetime
 from typing import Any
 
 
+@dataclass(eq=False, slots=True)
+class Keeper:
+    """A client that saves its notebooks itself for as long as it is `here`.
+
+    `documents` are those whose cells it has run: their files are the server's again when it goes.
+    """
+
+    here: bool = True
+    documents: set[uuid.UUID] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True)
 class CellTarget:
-    """The cell an execution shows its outputs in."""
+    """The cell an execution shows its outputs in; `keeper` saves its notebook, if not None."""
 
     document_id: uuid.UUID
     cell_id: str
+    keeper: Keeper | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -68,6 +80,14 @@ class UpdateDisplay:
 
 
 @dataclass(slots=True)
+class QueueCell:
+    """The execution is with the kernel and has not begun: its cell shows the former outputs."""
+
+    execution_id: uuid.UUID
+    target: CellTarget
+
+
+@dataclass(slots=True)
 class BeginCell:
     """The kernel has begun with the execution: its cell shows only this run's outputs."""
 
@@ -100,6 +120,16 @@ class NewInput:
     msg_id: str
     prompt: str
     password: bool
+    at: datetime
+
+
+@dataclass(slots=True)
+class AnswerInput:
+    """A client has answered the input request with this message id."""
+
+    msg_id: str
+    actor_id: uuid.UUID
+    value: str = field(repr=False)
     at: datetime
 
 
@@ -142,10 +172,12 @@ Operation = (
     | AppendOutput
     | ClearOutputs
     | UpdateDisplay
+    | QueueCell
     | BeginCell
     | EndCell
     | KernelChange
     | NewInput
+    | AnswerInput
     | CancelInputs
     | CommEvent
     | CloseComms

@@ -1,25 +1,33 @@
 """One kernel's recorder: takes items in order, writes them in batches, never loses one.
 
-It writes at once when idle and collects while a write is in flight, so that a slow database makes
-larger batches and not a longer way. When the database is away it waits and goes on: nothing that
+It collects for a moment, or until an execution ends or asks something, and while a write is in
+flight, so that short cells are one transaction and a slow database makes larger batches and not a
+longer way. When the database is away it waits and goes on: nothing that
 was received is dropped, and `recorded_batch` keeps an unclear commit from being repeated.
 """
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections import deque
+from dataclasses import replace
+
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
-from app.recorder.messages import Message, Unreadable
+from app.recorder.announced import Announced, Place, find_place
+from app.recorder.messages import CommRequest, Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
     ClearOutputs,
     ExecutionChange,
+    KernelChange,
+    NewExecution,
     NewInput,
     Operation,
 )
-from app.recorder.tracker import Item, Tracker
+from app.recorder.tracker import Item, Tracker, unknown_output
 from app.recorder.waiters import Waiters
 from app.recorder.writer import BatchWriter
 
@@ -29,7 +37,30 @@ log = logging.getLogger(__name__)
 # see progress and a retry is cheap.
 _BATCH_ITEMS = 2_000
 _BATCH_BYTES = 8 * 1024 * 1024
+# How long the first item of a batch waits for others, unless one comes that somebody waits for.
+# Most cells begin and end within it: one transaction then tells all of them.
+_COLLECT_SECONDS = 0.01
+# Items planned before others have their turn.
+_TURN_ITEMS = 50
+# Other clients' executions, whose reply is not seen, are forgotten here when there are so many.
+_HALF_ENDED = 1_000
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# How often a message that is written alone may run into the database's statement timeout.
+_TIMEOUTS = 5
+# What a row keeps when the rest of a change is refused: values that the server made itself.
+_ESSENTIAL = {
+    "status",
+    "reason",
+    "started_at",
+    "finished_at",
+    "execution_count",
+    "execution_state",
+    "incarnation",
+    "last_activity",
+    "ended_at",
+    "pid",
+    "pid_started_at",
+}
 
 
 class Recorder:
@@ -43,10 +74,12 @@ class Recorder:
         self._writer = writer
         self._waiters = waiters
         self._items: deque[Item] = deque()
+        self._half_ended: set[str] = set()
         self._arrived = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._taken = 0
         self._recorded = 0
-        self._draining: deque[tuple[int, asyncio.Event]] = deque()
+        self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._closed = False
         self._number = 0
         self._task: asyncio.Task[None] | None = None
@@ -60,53 +93,128 @@ class Recorder:
         self._items.append(item)
         self._taken += 1
         self._arrived.set()
+        if self._is_awaited(item):
+            self._urgent.set()
+
+    def _is_awaited(self, message: Item) -> bool:
+        """Tell whether somebody may be waiting for this: an execution's end, or a question.
+
+        An execution has ended when both its reply and `idle` are here, whichever comes last. What
+        clients say on comms comes as fast as a slider moves: who waits for that drains.
+        """
+        if not isinstance(message, Message):
+            return not isinstance(message, CommRequest)
+        if message.type == "input_request":
+            return True
+        idle = message.type == "status" and message.content.get("execution_state") == "idle"
+        ends = message.type == "execute_reply" or (
+            idle and message.parent_type == "execute_request"
+        )
+        if not ends or message.parent_id is None:
+            return False
+        if message.parent_id in self._half_ended:
+            self._half_ended.discard(message.parent_id)
+            return True
+        if len(self._half_ended) >= _HALF_ENDED:
+            self._half_ended.clear()
+        self._half_ended.add(message.parent_id)
+        return False
 
     async def drain(self) -> None:
-        """Wait until everything taken so far is committed."""
+        """Wait until everything taken so far is committed; what comes later is not waited for."""
         if self._recorded < self._taken and not self._closed:
-            done = asyncio.Event()
-            self._draining.append((self._taken, done))
-            await done.wait()
+            drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drains.append((self._taken, drained))
+            self._urgent.set()
+            await drained
 
-    async def close(self) -> None:
-        """Write what was taken, then end."""
+    async def close(self, patience_seconds: float | None = None) -> None:
+        """Write what was taken, then end.
+
+        With `patience_seconds` it gives up when nothing could be written for so long: a server
+        that is told to end must, even if the database is away.
+        """
         if self._task is None:
             return
         while self._recorded < self._taken:
-            await self.drain()
+            before = self._recorded
+            drained = asyncio.create_task(self.drain())
+            await asyncio.wait({drained}, timeout=patience_seconds)
+            drained.cancel()
+            if self._recorded == before:
+                lost = self._taken - before
+                log.error("kernel %s: %d messages not recorded", self.tracker.kernel_id, lost)
+                break
         self._closed = True
+        self._release(self._taken)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def _release(self, recorded: int) -> None:
+        """Let those go on who wait until this many items are committed."""
+        while self._drains and self._drains[0][0] <= recorded:
+            drained = self._drains.popleft()[1]
+            if not drained.done():
+                drained.set_result(None)
 
     async def _run(self) -> None:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             while self._items:
-                planned = self._take()
-                await self._record(planned)
+                if not self._urgent.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_COLLECT_SECONDS):
+                            await self._urgent.wait()
+                self._urgent.clear()
+                planned = await self._take()
+                if self._items:
+                    self._urgent.set()
+                try:
+                    await self._record(planned)
+                except Exception:
+                    # Whatever it is, what comes after it must still be recorded.
+                    log.exception("kernel %s: a batch is lost", self.tracker.kernel_id)
                 self._recorded += len(planned)
-                while self._draining and self._draining[0][0] <= self._recorded:
-                    self._draining.popleft()[1].set()
+                self._release(self._recorded)
 
-    def _take(self) -> list[list[Operation]]:
+    async def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
         planned: list[list[Operation]] = []
         size = 0
         while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
             item = self._items.popleft()
             size += item.size_bytes if isinstance(item, Message) else 0
+            if isinstance(item, Announced):
+                item.place = await self._place(item)
             planned.append(self._plan(item))
+            if len(planned) % _TURN_ITEMS == 0:
+                await asyncio.sleep(0)  # messages are passed on to clients meanwhile
         return planned
+
+    async def _place(self, item: Announced) -> Place:
+        """Find the session and cell of an execution, however long the database is away."""
+        attempt = 0
+        while True:
+            try:
+                async with self._database.transaction(recorder=True) as tx:
+                    return await find_place(tx, self.tracker.kernel_id, item)
+            except Exception as error:
+                if not (_may_pass(error) or _took_too_long(error)):
+                    log.exception("kernel %s: looking for a cell", self.tracker.kernel_id)
+                    return Place()
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
 
     def _plan(self, item: Item) -> list[Operation]:
         try:
             return self.tracker.plan(item)
         except Exception:
-            log.exception("kernel %s: cannot make sense of %r", self.tracker.kernel_id, item)
+            kind = item.type if isinstance(item, Message) else type(item).__name__
+            log.exception("kernel %s: cannot make sense of %s", self.tracker.kernel_id, kind)
             if not isinstance(item, Message):
-                raise
-            kept = Unreadable(item.channel, f"unexpected {item.type}", [], item.received_at)
+                return []
+            kept = Unreadable(item.channel, f"unexpected {kind}", [], item.received_at)
             return self.tracker.plan(kept)
 
     async def _record(self, planned: list[list[Operation]]) -> None:
@@ -121,8 +229,11 @@ class Recorder:
                 await self._store_alone(item)
         self._waiters.wake(_touched(operations))
 
-    async def _store(self, operations: list[Operation]) -> None:
-        """Commit a batch, however long the database is away; raises what will not go away."""
+    async def _store(self, operations: list[Operation], *, timeouts: int = 0) -> None:
+        """Commit a batch, however long the database is away; raises what will not go away.
+
+        A statement that took too long is tried again `timeouts` times.
+        """
         self._number += 1
         attempt = 0
         while True:
@@ -133,7 +244,11 @@ class Recorder:
                 self._waiters.comms.publish(self._writer.comm_records)
                 return
             except Exception as error:
-                if not is_transient(error):
+                if _took_too_long(error):
+                    timeouts -= 1
+                    if timeouts < 0:
+                        raise
+                elif not _may_pass(error):
                     raise
                 if attempt == 0:
                     kernel_id = self.tracker.kernel_id
@@ -146,30 +261,67 @@ class Recorder:
         if not operations:
             return
         try:
-            await self._store(operations)
+            await self._store(operations, timeouts=_TIMEOUTS)
         except Exception as error:
             log.exception("kernel %s: a message was refused", self.tracker.kernel_id)
-            notes: list[Operation] = [
-                _note(operation, error)
-                for operation in operations
-                if isinstance(operation, AppendOutput)
-            ]
-            if notes:
-                await self._store(notes)
+            for operation in operations:
+                await self._store_reduced(operation, error)
+
+    async def _store_reduced(self, operation: Operation, error: Exception) -> None:
+        """Commit what can be kept of an operation that may be the one refused.
+
+        How an execution ended must reach its row, or it would seem to run for ever.
+        """
+        for reduced in (operation, *_reductions(operation, error)):
+            try:
+                await self._store([reduced], timeouts=_TIMEOUTS)
+            except Exception as again:  # noqa: BLE001 (the next one keeps less)
+                log.warning("kernel %s: refused too: %s", self.tracker.kernel_id, again)
+            else:
+                return
+
+
+def _took_too_long(error: Exception) -> bool:
+    return _sqlstate(error) == "57014"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether waiting helps: the database or a connection is away, or a lock is held."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    return is_transient(error) or _sqlstate(error) in ("55P03", "25P03", "25P04")
+
+
+def _sqlstate(error: Exception) -> str | None:
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlstate", None) or getattr(
+        getattr(cause, "__cause__", None), "sqlstate", None
+    )
+
+
+def _reductions(operation: Operation, error: Exception) -> list[Operation]:
+    """Return what to store instead of a refused operation, the fullest first."""
+    match operation:
+        case AppendOutput():
+            note = _note(operation, error)
+            return [note, replace(note, execution_id=None, seq=0)]
+        case ExecutionChange(execution_id, values):
+            kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
+            return [ExecutionChange(execution_id, kept)] if kept else []
+        case NewExecution(values):
+            # Its session or document may have gone since they were looked up.
+            return [NewExecution({**values, "session_id": None, "document_id": None})]
+        case KernelChange(values):
+            kept = {key: value for key, value in values.items() if key in _ESSENTIAL}
+            return [KernelChange(kept)] if kept else []
+        case _:
+            return []
 
 
 def _note(refused: AppendOutput, error: Exception) -> AppendOutput:
     reason = f"{type(error).__name__}: {error}"[:2_000]
-    extra = {"reason": reason, "refused": repr(refused)[:100_000]}
-    return AppendOutput(
-        refused.execution_id,
-        refused.seq,
-        None,
-        {"output_type": "unknown", "extra": extra},
-        None,
-        refused.size_bytes,
-        refused.created_at,
-    )
+    output = unknown_output({"reason": reason, "refused": repr(refused)[:100_000]})
+    return replace(refused, target=None, output=output, display_id=None)
 
 
 def _touched(operations: list[Operation]) -> set[uuid.UUID]:

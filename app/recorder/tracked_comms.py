@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from app.recorder.messages import CommRequest, Message
 from app.recorder.operations import CommEvent, Operation
+from models.codec import encode_text
 
 if TYPE_CHECKING:
     from app.recorder.tracker import Tracked
 
 # Clients' messages remembered for what a kernel says because of them.
 _REMEMBERED = 1_000
+# So many of clients' messages may wait for a busy kernel.
+_WAITING = 10_000
 
 
 @dataclass(slots=True)
@@ -38,9 +41,9 @@ class TrackedComms:
         self._causes: OrderedDict[str, TrackedComm] = OrderedDict()
 
     @property
-    def waiting(self) -> int:
-        """How many messages of clients the kernel has not taken up yet."""
-        return len(self._sent)
+    def is_full(self) -> bool:
+        """Tell whether too many messages of clients wait for the kernel to take them up."""
+        return len(self._sent) >= _WAITING
 
     def cause(self, message: Message) -> TrackedComm | None:
         """Return the comm whose client's message made the kernel say this."""
@@ -73,13 +76,17 @@ class TrackedComms:
         ]
 
     def sent(self, request: CommRequest, incarnation: int) -> list[Operation]:
-        """Take note of a client's message; opening and closing are recorded at once."""
+        """Take note of a client's message; opening and closing are recorded at once.
+
+        So is what there is no room for until the kernel takes it up.
+        """
         comm = self._note(request.msg_type, request.comm_id, None)
-        self._causes[request.msg_id] = comm
+        msg_id = encode_text(request.msg_id)  # as in parents of messages
+        self._causes[msg_id] = comm
         while len(self._causes) > _REMEMBERED:
             self._causes.popitem(last=False)
-        if request.msg_type == "comm_msg":
-            self._sent[request.msg_id] = request
+        if request.msg_type == "comm_msg" and not self.is_full:
+            self._sent[msg_id] = request
             return []
         return [_client_event(request, incarnation, request.sent_at)]
 

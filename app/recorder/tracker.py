@@ -6,14 +6,18 @@ message belongs to, numbers outputs, and decides when an execution is over: when
 """
 
 import hashlib
+import json
+import re
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.recorder.announced import Announced, Answered
 from app.recorder.messages import CONTROL_REQUESTS, CommRequest, Message, Unreadable
 from app.recorder.operations import (
+    AnswerInput,
     AppendOutput,
     BeginCell,
     CancelInputs,
@@ -26,14 +30,32 @@ from app.recorder.operations import (
     NewExecution,
     NewInput,
     Operation,
+    QueueCell,
     UpdateDisplay,
 )
 from app.recorder.tracked_comms import TrackedComm, TrackedComms
+from models.codec import encode_text
 
 # Finished executions remembered for outputs that come late (threads, background tasks).
 _REMEMBERED = 10_000
 # A piece of a stream; longer texts become several rows, each small enough to read alone.
 _STREAM_PIECE = 4 * 1024 * 1024
+# The types whose values nbformat takes as any JSON.
+_JSON_TYPE = re.compile(r"application/(?:.+\+)?json")
+# Columns of an execution that reached the kernel past this server: one INSERT takes both kinds.
+_UNKNOWN: dict[str, Any] = {
+    "session_id": None,
+    "document_id": None,
+    "path": None,
+    "cell_id": None,
+    "cell_version": None,
+    "actor_id": None,
+    "silent": False,
+    "store_history": True,
+    "stop_on_error": True,
+    "allow_stdin": True,
+    "user_expressions": {},
+}
 _KERNEL_STATES = {"starting", "idle", "busy", "restarting", "autorestarting", "dead"}
 
 
@@ -53,6 +75,28 @@ class Tracked:
     next_seq: int = 1
     output_bytes: int = 0
     clear_pending: bool = False
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An execution that this server is about to send.
+
+    It takes its turn among the items: what ended the kernel before it was asked for, and is not
+    recorded yet, must not end it too.
+    """
+
+    execution_id: uuid.UUID
+    msg_id: str
+    target: CellTarget | None
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """The kernel has gone on to later requests: what it has not said of this one never comes."""
+
+    execution_id: uuid.UUID
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +122,17 @@ class KernelEvent:
     ended: str | None = None
 
 
-Item = Message | Unreadable | Ended | KernelEvent | CommRequest
+Item = (
+    Message
+    | Unreadable
+    | Announced
+    | Answered
+    | Expected
+    | Concluded
+    | Ended
+    | KernelEvent
+    | CommRequest
+)
 
 
 @dataclass
@@ -91,34 +145,64 @@ class Tracker:
     comms: TrackedComms = field(default_factory=TrackedComms)
     _by_msg_id: OrderedDict[str, Tracked] = field(default_factory=OrderedDict)
     _by_id: dict[uuid.UUID, str] = field(default_factory=dict)
+    _forgotten: set[int] = field(default_factory=set)
 
-    def expect(self, execution_id: uuid.UUID, msg_id: str, target: CellTarget | None) -> None:
-        """Announce an execution that this server is about to send."""
-        self._remember(msg_id, Tracked(execution_id, target, is_ours=True))
+    def awaits(self, execution_id: uuid.UUID) -> bool:
+        """Tell whether the execution is queued or running here."""
+        tracked = self._tracked(execution_id)
+        return tracked is not None and not tracked.finished
 
-    def unfinished(self) -> list[uuid.UUID]:
-        """Return the ids of executions that are queued or running, oldest first."""
-        return [tracked.id for tracked in self._by_msg_id.values() if not tracked.finished]
-
-    def running(self, execution_id: uuid.UUID) -> bool:
-        """Tell whether the kernel has begun with the execution and has not ended it."""
-        tracked = self._by_msg_id.get(self._by_id.get(execution_id, ""))
-        return tracked is not None and tracked.started and not tracked.finished
-
-    def plan(self, item: Item) -> list[Operation]:
+    def plan(self, item: Item) -> list[Operation]:  # noqa: PLR0911 (one case an item)
         """Return what the item means for the tables."""
         match item:
             case Message():
                 return self._message(item)
             case Unreadable():
                 return [_unreadable(item)]
+            case Expected(execution_id, msg_id, target):
+                self._remember(msg_id, Tracked(execution_id, target, is_ours=True))
+                return []
+            case Announced():
+                return self._announced(item)
+            case Answered(msg_id, actor_id, value, at):
+                return [AnswerInput(msg_id, actor_id, value, at)]
             case Ended():
-                tracked = self._by_msg_id.get(self._by_id.get(item.execution_id, ""))
+                tracked = self._tracked(item.execution_id)
                 return self._end(tracked, item.status, item.reason, item.at) if tracked else []
+            case Concluded():
+                tracked = self._tracked(item.execution_id)
+                return self._conclude(tracked, item.at) if tracked else []
             case KernelEvent():
                 return self._kernel_event(item)
             case CommRequest():
                 return self.comms.sent(item, self.incarnation)
+
+    def _announced(self, item: Announced) -> list[Operation]:
+        """Return the execution of a client of this server; none for an id that was used before.
+
+        Messages of two requests with one id cannot be told apart.
+        """
+        if item.msg_id in self._by_msg_id or hash(item.msg_id) in self._forgotten:
+            return []
+        target = item.place.target
+        self._remember(item.msg_id, Tracked(item.id, target, is_ours=True))
+        operations: list[Operation] = [self._new(item.values())]
+        if target:
+            operations.append(QueueCell(item.id, target))
+        return operations
+
+    def _new(self, values: dict[str, Any]) -> NewExecution:
+        """Return a new execution with all columns that one of a client may have."""
+        own = {
+            "kernel_id": self.kernel_id,
+            "incarnation": self.incarnation,
+            "run_as_id": self.owner_id,
+            "source_hash": source_hash(values["code"]),
+        }
+        return NewExecution({**_UNKNOWN, **values, **own})
+
+    def _tracked(self, execution_id: uuid.UUID) -> Tracked | None:
+        return self._by_msg_id.get(self._by_id.get(execution_id, ""))
 
     def _remember(self, msg_id: str, tracked: Tracked) -> None:
         self._by_msg_id[msg_id] = tracked
@@ -128,6 +212,7 @@ class Tracker:
             if not self._by_msg_id[oldest].finished:
                 break
             self._by_id.pop(self._by_msg_id.pop(oldest).id, None)
+            self._forgotten.add(hash(oldest))
 
     def _message(self, message: Message) -> list[Operation]:
         tracked = self._by_msg_id.get(message.parent_id or "")
@@ -141,7 +226,7 @@ class Tracker:
 
     def _on_status(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         state = message.content.get("execution_state")
-        if state not in _KERNEL_STATES:
+        if not isinstance(state, str) or state not in _KERNEL_STATES:
             return []
         values: dict[str, Any] = {"last_activity": message.received_at}
         # Threads and the control channel report busy and idle too; the shell's is the kernel's.
@@ -179,24 +264,20 @@ class Tracker:
         self._remember(msg_id, tracked)
         values = {
             "id": tracked.id,
-            "kernel_id": self.kernel_id,
-            "incarnation": self.incarnation,
-            "run_as_id": self.owner_id,
             "client": message.parent_username or "kernel client",
             "msg_id": msg_id,
             "code": code,
-            "source_hash": source_hash(code),
             "queued_at": message.received_at,
         }
-        return tracked, NewExecution(values)
+        return tracked, self._new(values)
 
     def _start(self, tracked: Tracked, at: datetime) -> list[Operation]:
         if tracked.started or tracked.finished:
             return []
         tracked.started = True
-        operations: list[Operation] = [
-            ExecutionChange(tracked.id, {"status": "running", "started_at": at})
-        ]
+        # The kernel may have been restarted since it was asked for.
+        change = {"status": "running", "started_at": at, "incarnation": self.incarnation}
+        operations: list[Operation] = [ExecutionChange(tracked.id, change)]
         if tracked.target:
             operations.append(BeginCell(tracked.id, tracked.target))
         return operations
@@ -204,7 +285,7 @@ class Tracker:
     # shell
 
     def _on_execute_reply(self, message: Message, tracked: Tracked | None) -> list[Operation]:
-        if tracked is None:
+        if tracked is None or message.channel != "shell":
             return []
         tracked.reply = message.content
         if message.content.get("status") == "aborted":
@@ -216,11 +297,15 @@ class Tracker:
         """End an execution whose last word has been said.
 
         Of another client's execution only iopub is seen: idle ends it, an error message tells how.
+        Where there is a reply, it decides.
         """
-        if tracked.finished or not tracked.idle_seen or (tracked.is_ours and not tracked.reply):
+        reply_due = tracked.is_ours and tracked.reply is None
+        if tracked.finished or not tracked.idle_seen or reply_due:
             return []
         reply = tracked.reply or {}
-        error = reply if reply.get("status") == "error" else tracked.error
+        error = tracked.error if reply.get("status") != "ok" else None
+        if reply.get("status") == "error":
+            error = reply
         values: dict[str, Any] = {}
         if error:
             traceback = error.get("traceback")
@@ -237,6 +322,17 @@ class Tracker:
             values["reply"] = extras
         return self._end(tracked, "error" if error else "ok", None, at, values)
 
+    def _conclude(self, tracked: Tracked, at: datetime) -> list[Operation]:
+        """End an execution with what is known of it.
+
+        ipykernel sends no reply when its own machinery fails or is interrupted.
+        """
+        tracked.idle_seen = True
+        if tracked.reply is None and tracked.error is None:
+            return self._end(tracked, "interrupted", "the kernel ended it without a reply", at)
+        tracked.reply = tracked.reply or {}
+        return self._finish_if_over(tracked, at)
+
     def _end(
         self,
         tracked: Tracked,
@@ -251,10 +347,9 @@ class Tracker:
         change = {"status": status, "reason": reason, "finished_at": at, **(values or {})}
         if tracked.execution_count is not None:
             change["execution_count"] = tracked.execution_count
-        operations: list[Operation] = [
-            ExecutionChange(tracked.id, change),
-            CancelInputs(tracked.id),
-        ]
+        operations: list[Operation] = [ExecutionChange(tracked.id, change)]
+        if tracked.asked:
+            operations.append(CancelInputs(tracked.id))
         if tracked.target:
             operations.append(EndCell(tracked.id, tracked.target, tracked.execution_count))
         return operations
@@ -263,9 +358,9 @@ class Tracker:
 
     def _on_stream(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         text = message.content.get("text")
-        if not isinstance(text, str) or not text:
-            return []
-        name = str(message.content.get("name", "stdout"))
+        if not isinstance(text, str):
+            return self._append(message, tracked, _unknown(message), None, message.size_bytes)
+        name = encode_text(str(message.content.get("name", "stdout")))
         operations: list[Operation] = []
         for start in range(0, len(text), _STREAM_PIECE):
             piece = text[start : start + _STREAM_PIECE]
@@ -275,21 +370,16 @@ class Tracker:
 
     def _on_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
+        if not isinstance(content.get("data"), dict):
+            return self._append(message, tracked, _unknown(message), None, message.size_bytes)
         output: dict[str, Any] = {
             "output_type": message.type,
-            "data": _object(content.get("data")),
+            "data": _mimebundle(content["data"]),
             "metadata": _object(content.get("metadata")),
         }
         if message.type == "execute_result":
             output["execution_count"] = _integer(content.get("execution_count"))
-        display_id = _object(content.get("transient")).get("display_id")
-        return self._append(
-            message,
-            tracked,
-            output,
-            str(display_id) if display_id is not None else None,
-            message.size_bytes,
-        )
+        return self._append(message, tracked, output, _display_id(content), message.size_bytes)
 
     _on_execute_result = _on_display_data
 
@@ -325,7 +415,8 @@ class Tracker:
         comm_id = target = None
         if isinstance(speaker, TrackedComm):
             comm_id, tracked = speaker.comm_id, speaker.opened_by
-        else:
+        elif output["output_type"] != "unknown":
+            # A notebook has no place for what is no output of nbformat.
             target = speaker.target
         execution_id, seq = None, 0
         if tracked is not None:
@@ -343,28 +434,34 @@ class Tracker:
         speaker.clear_pending = bool(message.content.get("wait"))
         return [] if speaker.clear_pending else [_clear(speaker, message.received_at)]
 
-    def _on_update_display_data(self, message: Message, _: Tracked | None) -> list[Operation]:
+    def _on_update_display_data(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         content = message.content
-        display_id = _object(content.get("transient")).get("display_id")
+        if not isinstance(content.get("data"), dict):
+            return self._append(message, tracked, _unknown(message), None, message.size_bytes)
+        display_id = _display_id(content)
         if display_id is None:
             return []
-        data, metadata = _object(content.get("data")), _object(content.get("metadata"))
-        return [UpdateDisplay(str(display_id), data, metadata, message.received_at)]
+        data, metadata = _mimebundle(content["data"]), _object(content.get("metadata"))
+        return [UpdateDisplay(display_id, data, metadata, message.received_at)]
 
     # stdin and comms
 
     def _on_input_request(self, message: Message, tracked: Tracked | None) -> list[Operation]:
         if tracked is None:
             return []
+        tracked.asked = True
         return [
+            # Code asks one question at a time: the one before is void, for example because its
+            # interrupt was caught.
+            CancelInputs(tracked.id),
             NewInput(
                 uuid.uuid4(),
                 tracked.id,
-                str(message.header["msg_id"]),
+                encode_text(str(message.header["msg_id"])),
                 str(message.content.get("prompt", "")),
                 bool(message.content.get("password")),
                 message.received_at,
-            )
+            ),
         ]
 
     def _on_comm_msg(self, message: Message, tracked: Tracked | None) -> list[Operation]:
@@ -405,7 +502,41 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return a count that nbformat and a `bigint` column take, else None."""
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _mimebundle(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a mimebundle that nbformat takes: what should be text and is not, as JSON text.
+
+    A notebook file with anything else would not be valid.
+    """
+    return {
+        mimetype: value
+        if isinstance(value, str) or _JSON_TYPE.fullmatch(mimetype) or _is_lines(value)
+        else json.dumps(value)
+        for mimetype, value in data.items()
+    }
+
+
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(line, str) for line in value)
+
+
+def _display_id(content: dict[str, Any]) -> str | None:
+    display_id = _object(content.get("transient")).get("display_id")
+    return None if display_id is None else encode_text(str(display_id))
+
+
+def _unknown(message: Message) -> dict[str, Any]:
+    """Return an output that keeps a message which is not what the messaging spec has."""
+    extra = {"channel": message.channel, "msg_type": message.type, "content": message.content}
+    return unknown_output(extra)
+
+
+def unknown_output(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return an output of no type of nbformat's; who reads it is told that in `output_type`."""
+    return {"output_type": "unknown", "extra": {"output_type": "unknown", **extra}}
 
 
 def _utf8_length(text: str) -> int:
@@ -413,8 +544,5 @@ def _utf8_length(text: str) -> int:
 
 
 def _unreadable(item: Unreadable) -> AppendOutput:
-    output = {
-        "output_type": "unknown",
-        "extra": {"channel": item.channel, "reason": item.reason, "frames": item.frames},
-    }
+    output = unknown_output({"channel": item.channel, "reason": item.reason, "frames": item.frames})
     return AppendOutput(None, 0, None, output, None, 0, item.received_at)

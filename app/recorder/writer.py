@@ -9,11 +9,14 @@ kernel's `recorded_batch` tells whether an earlier attempt was committed after a
 import contextlib
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, Update, UpdateBase, bindparam, case, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
@@ -23,6 +26,7 @@ from app.errors import NotFoundError
 from app.recorder.comms import CommWriter, Retention
 from app.recorder.followers import CommRecord
 from app.recorder.operations import (
+    AnswerInput,
     AppendOutput,
     BeginCell,
     CancelInputs,
@@ -36,6 +40,7 @@ from app.recorder.operations import (
     NewExecution,
     NewInput,
     Operation,
+    QueueCell,
     UpdateDisplay,
 )
 from models import Cell, Execution, InputRequest, Kernel, Output
@@ -58,6 +63,7 @@ class _Rows:
     kernel: dict[str, Any] = field(default_factory=dict)
     inputs: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
     cancel_inputs: list[uuid.UUID | None] = field(default_factory=list)
+    answers: list[AnswerInput] = field(default_factory=list)
     comms: list[CommEvent | CloseComms] = field(default_factory=list)
 
 
@@ -82,10 +88,15 @@ class BatchWriter:
 
     async def write(self, tx: Transaction, number: int, operations: list[Operation]) -> None:
         """Apply the operations and note the batch's number; the caller commits."""
+        self.comm_records = []
         editors = await self._editors(tx, operations)
         rows = _Rows()
-        for operation in operations:
-            await self._add(rows, editors, operation)
+        for appends, together in groupby(operations, lambda op: isinstance(op, AppendOutput)):
+            with contextlib.ExitStack() as stack:
+                for editor in editors.values() if appends else ():
+                    stack.enter_context(editor.appending())
+                for operation in together:
+                    await self._add(rows, editors, operation)
         await self._flush(tx, number, rows)
 
     async def _editors(
@@ -105,7 +116,7 @@ class BatchWriter:
             # A document may be deleted while its cells run: the rows are kept all the same.
             with contextlib.suppress(NotFoundError):
                 editors[document_id] = await self._documents.edit(
-                    tx, document_id, origin="execution"
+                    tx, document_id, origin="execution", save=_saved_here(operations, document_id)
                 )
         return editors
 
@@ -119,6 +130,9 @@ class BatchWriter:
                 await _clear(rows, _editor(editors, operation.target), operation)
             case UpdateDisplay():
                 await self._display(rows, editors, operation)
+            case QueueCell(execution_id, target):
+                if editor := _editor(editors, target):
+                    await editor.queue_execution(target.cell_id, execution_id)
             case BeginCell(execution_id, target):
                 if editor := _editor(editors, target):
                     await editor.begin_execution(target.cell_id, execution_id)
@@ -134,6 +148,8 @@ class BatchWriter:
                 rows.kernel.update(values)
             case NewInput():
                 rows.inputs[operation.id] = self._input_row(operation)
+            case AnswerInput():
+                _answer(rows, operation)
             case CancelInputs(execution_id):
                 _cancel_inputs(rows, execution_id)
             case CommEvent() | CloseComms():
@@ -175,7 +191,7 @@ class BatchWriter:
             "text": None if text is None else [text],
             "length": len(text or ""),
             "data": output.get("data"),
-            "metadata_": output.get("metadata"),
+            "metadata": output.get("metadata"),
             "execution_count": output.get("execution_count"),
             "ename": output.get("ename"),
             "evalue": output.get("evalue"),
@@ -201,7 +217,7 @@ class BatchWriter:
         rows.displays[op.display_id] = op
         for row in rows.outputs:
             if row["display_id"] == op.display_id:
-                row.update(data=op.data, metadata_=op.metadata, updated_at=op.at)
+                row.update(data=op.data, metadata=op.metadata, updated_at=op.at)
 
     def _input_row(self, op: NewInput) -> dict[str, Any]:
         return {
@@ -212,38 +228,41 @@ class BatchWriter:
             "prompt": op.prompt,
             "password": op.password,
             "status": "pending",
+            "value": None,
+            "answered_by_id": None,
+            "answered_at": None,
             "created_at": op.at,
         }
 
     async def _flush(self, tx: Transaction, number: int, rows: _Rows) -> None:
-        await tx.execute(
-            update(Kernel)
-            .where(Kernel.id == self._kernel_id)
-            .values(recorded_batch=number, **rows.kernel)
+        # Core statements on the connection, built once: a batch is small more often than not, and
+        # making and unpacking ORM statements would be most of its time.
+        connection = await tx.connection()
+        await connection.execute(
+            _kernel_update(tuple(rows.kernel)),
+            {"row_id": self._kernel_id, "recorded_batch": number, **rows.kernel},
         )
         if rows.executions:
             await tx.execute(insert(Execution), rows.executions)
         await self._change_executions(tx, rows)
         await self._write_outputs(tx, rows)
         await self._write_inputs(tx, rows)
-        self.comm_records = []
         if rows.comms:
             comms = CommWriter(tx, self._kernel_id, self._retention)
             await comms.write(rows.comms)
             self.comm_records = comms.records
 
     async def _change_executions(self, tx: Transaction, rows: _Rows) -> None:
+        connection = await tx.connection()
         for execution_id in sorted(rows.changes.keys() | rows.output_bytes.keys()):
-            values: dict[Any, Any] = dict(rows.changes.get(execution_id, {}))
-            if size := rows.output_bytes.get(execution_id):
-                values["output_bytes"] = Execution.output_bytes + size
-            statement = update(Execution).where(Execution.id == execution_id)
-            if "status" in values:
-                statement = statement.where(Execution.finished_at.is_(None))
-                if "started_at" in values and "finished_at" not in values:
-                    # A retried or late "running" must not touch one that ended meanwhile.
-                    statement = statement.where(Execution.status == "queued")
-            await tx.execute(statement.values(values).execution_options(synchronize_session=False))
+            values = rows.changes.get(execution_id, {})
+            parameters = {**values, "row_id": execution_id}
+            if size_bytes := rows.output_bytes.get(execution_id, 0):
+                parameters["size_bytes"] = size_bytes
+            elif not values:
+                continue
+            statement = _execution_update(tuple(values), with_outputs=size_bytes > 0)
+            await connection.execute(statement, parameters)
 
     async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
         for (execution_id, comm_id), at in rows.clears.items():
@@ -271,11 +290,12 @@ class BatchWriter:
                 del row["length"]
                 if row["text"] is not None:
                     row["text"] = "".join(row["text"])
-            await tx.execute(insert(Output), rows.outputs)
+            await (await tx.connection()).execute(_INSERT_OUTPUTS, rows.outputs)
 
     async def _write_inputs(self, tx: Transaction, rows: _Rows) -> None:
-        if rows.inputs:
-            await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
+        # Earlier batches' questions first: this batch's own are cancelled where it collects them.
+        for answer in rows.answers:
+            await tx.execute(_answered(self._kernel_id, answer))
         for execution_id in rows.cancel_inputs:
             statement = update(InputRequest).where(
                 InputRequest.kernel_id == self._kernel_id, InputRequest.status == "pending"
@@ -285,6 +305,41 @@ class BatchWriter:
             await tx.execute(
                 statement.values(status="cancelled").execution_options(synchronize_session=False)
             )
+        if rows.inputs:
+            await tx.execute(upsert(InputRequest).on_conflict_do_nothing(), [*rows.inputs.values()])
+
+
+_KERNELS: Any = Kernel.__table__
+_EXECUTIONS: Any = Execution.__table__
+_OUTPUTS: Any = Output.__table__
+_INSERT_OUTPUTS = insert(_OUTPUTS)
+
+
+@lru_cache
+def _kernel_update(names: tuple[str, ...]) -> Update:
+    """Return the update of a kernel's columns; `row_id` is the parameter that names it."""
+    columns = {"recorded_batch", *names}
+    return (
+        update(_KERNELS)
+        .where(_KERNELS.c.id == bindparam("row_id"))
+        .values({name: bindparam(name, type_=_KERNELS.c[name].type) for name in columns})
+    )
+
+
+@lru_cache
+def _execution_update(names: tuple[str, ...], *, with_outputs: bool) -> Update:
+    """Return the update of an execution's columns that leaves a finished one as it is."""
+    table = _EXECUTIONS
+    values = {name: bindparam(name, type_=table.c[name].type) for name in names}
+    if with_outputs:
+        values["output_bytes"] = table.c.output_bytes + bindparam("size_bytes")
+    statement = update(table).where(table.c.id == bindparam("row_id"))
+    if "status" in names:
+        statement = statement.where(table.c.finished_at.is_(None))
+        if "started_at" in names and "finished_at" not in names:
+            # A retried or late "running" must not touch one that ended meanwhile.
+            statement = statement.where(table.c.status == "queued")
+    return statement.values(values)
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:
@@ -295,6 +350,21 @@ def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUI
         .where(Output.kernel_id == kernel_id, Output.display_id.in_(display_ids))
         .distinct()
     )
+
+
+def _saved_here(operations: list[Operation], document_id: uuid.UUID) -> Callable[[], bool]:
+    """Return what tells, after the commit, whether the document's file is the server's to save.
+
+    It is not while a client is there that saves the notebook itself: that client would take a
+    file that changes behind its back for a conflict.
+    """
+    targets = [
+        target
+        for operation in operations
+        if (target := getattr(operation, "target", None)) is not None
+        and target.document_id == document_id
+    ]
+    return lambda: not targets or not all(t.keeper is not None and t.keeper.here for t in targets)
 
 
 def _editor(
@@ -334,8 +404,40 @@ def _hide(rows: _Rows, editor: NotebookEditor, cell_id: str) -> None:
             row["cell_id"] = None
 
 
+def _answer(rows: _Rows, answer: AnswerInput) -> None:
+    """Note an answer: in this batch's row if it is there, else in the table's."""
+    for row in rows.inputs.values():
+        if row["msg_id"] == answer.msg_id and row["status"] == "pending":
+            row.update(
+                status="answered",
+                value=None if row["password"] else answer.value,
+                answered_by_id=answer.actor_id,
+                answered_at=answer.at,
+            )
+            return
+    rows.answers.append(answer)
+
+
+def _answered(kernel_id: str, answer: AnswerInput) -> UpdateBase:
+    return (
+        update(InputRequest)
+        .where(
+            InputRequest.kernel_id == kernel_id,
+            InputRequest.msg_id == answer.msg_id,
+            InputRequest.status == "pending",
+        )
+        .values(
+            status="answered",
+            value=case((InputRequest.password, None), else_=answer.value),
+            answered_by_id=answer.actor_id,
+            answered_at=answer.at,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _cancel_inputs(rows: _Rows, execution_id: uuid.UUID | None) -> None:
     for row in rows.inputs.values():
-        if execution_id in (None, row["execution_id"]):
+        if execution_id in (None, row["execution_id"]) and row["status"] == "pending":
             row["status"] = "cancelled"
     rows.cancel_inputs.append(execution_id)

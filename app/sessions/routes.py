@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from weakref import WeakValueDictionary
 
@@ -15,10 +17,12 @@ from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
 from app.executions.schemas import execution_model
 from app.executions.submit import Options, run_cells
-from app.kernels.host import KernelHost
+from app.kernels.host import KernelHost, end_sessions
+from app.kernels.process import NoSuchKernelspecError
 from app.kernels.routes import kernel_model
-from app.web import json_body, object_field, text_field
+from app.web import ExactJSONResponse, json_body, object_field, text_field
 from models import Kernel, Session
+from models.codec import encode_text
 
 router = APIRouter()
 
@@ -81,6 +85,7 @@ async def create_session(
         if not isinstance(body.get(field), str):
             raise BadRequestError(f"Missing field in JSON data: {field}")
     path, kind = body["path"].lstrip("/"), body["type"]
+    _check_texts(body)
     # One request at a time makes the session of a path: two windows opening it share a kernel.
     locks: WeakValueDictionary[str, asyncio.Lock] = request.app.state.session_locks
     lock = locks.setdefault(path, asyncio.Lock())
@@ -103,22 +108,44 @@ async def _create(
     request: Request, identity: Identity, body: dict[str, Any], path: str, kind: str
 ) -> dict[str, Any]:
     document_id = await _document_of(request, identity, path, kind)
-    kernel_id = await _kernel_for(request, identity, object_field(body, "kernel"), path)
     session_id = str(uuid.uuid4())
-    async with request.app.state.database.transaction() as tx:
-        tx.add(
-            Session(
-                id=session_id,
-                path=path,
-                name=text_field(body, "name") or "",
-                type=kind,
-                kernel_id=kernel_id,
-                document_id=document_id,
-                owner_id=identity.id,
+    async with _kernel_for(request, identity, object_field(body, "kernel"), path) as kernel_id:
+        async with request.app.state.database.transaction() as tx:
+            tx.add(
+                Session(
+                    id=session_id,
+                    path=path,
+                    name=text_field(body, "name") or "",
+                    type=kind,
+                    kernel_id=kernel_id,
+                    document_id=document_id,
+                    owner_id=identity.id,
+                )
             )
-        )
-        await tx.flush()
-        return session_model(*await read_session(tx, session_id))
+            await tx.flush()
+            model = session_model(*await read_session(tx, session_id))
+        await _require_hosted(request, kernel_id)
+    return model
+
+
+async def _require_hosted(request: Request, kernel_id: str) -> None:
+    """End the sessions of a kernel whose shutdown began while one was being made; 404."""
+    host: KernelHost = request.app.state.kernels
+    if kernel_id not in host.ids():
+        async with request.app.state.database.transaction() as tx:
+            await end_sessions(tx, [kernel_id])
+        raise NotFoundError(f"Kernel does not exist: {kernel_id}")
+
+
+def _check_texts(body: dict[str, Any]) -> None:
+    """Raise BadRequestError for wrong types and for text that a column of names cannot hold."""
+    for field in ("path", "type", "name"):
+        value = text_field(body, field)
+        if value is not None and encode_text(value) != value:
+            raise BadRequestError(f"{field} has a character that it must not have")
+    kernel = object_field(body, "kernel")
+    text_field(kernel, "id")
+    text_field(kernel, "name")
 
 
 async def _document_of(
@@ -135,22 +162,30 @@ async def _document_of(
     return document.id
 
 
+@asynccontextmanager
 async def _kernel_for(
     request: Request, identity: Identity, wanted: dict[str, Any], path: str
-) -> str:
+) -> AsyncIterator[str]:
+    """Yield the id of the kernel asked for; one just started is ended when the block fails."""
     host: KernelHost = request.app.state.kernels
     if kernel_id := text_field(wanted, "id"):
-        return host.get(kernel_id).id
+        yield host.get(kernel_id).id
+        return
     name = text_field(wanted, "name")
     folder = path.rpartition("/")[0]
     try:
         kernel = await host.start(identity, name=name, path=folder, session_name=path)
-    except BadRequestError as error:
+    except NoSuchKernelspecError as error:
         raise KernelUnavailableError(
             f"The '{name}' kernel is not available. Please pick another suitable kernel instead, "
             "or install that kernel."
         ) from error
-    return kernel.id
+    try:
+        yield kernel.id
+    except BaseException:
+        if kernel.id in host.ids():
+            await host.shutdown(kernel.id, "its session could not be made")
+        raise
 
 
 @router.get("/api/sessions/{session_id}")
@@ -168,6 +203,7 @@ async def update_session(
 ) -> dict[str, Any]:
     """Change a session's path, name, type or kernel; a kernel that it leaves is shut down."""
     body = await json_body(request)
+    _check_texts(body)
     host: KernelHost = request.app.state.kernels
     database: Database = request.app.state.database
     async with database.read() as tx:
@@ -175,29 +211,34 @@ async def update_session(
     path = (text_field(body, "path") or before.path).lstrip("/")
     kind = text_field(body, "type") or before.type
     document_id = await _document_of(request, identity, path, kind)
-    kernel_id = await _changed_kernel(request, identity, body, old_kernel.id, path)
-    async with database.transaction() as tx:
-        session, _ = await read_session(tx, session_id)
-        session.path, session.type, session.document_id = path, kind, document_id
-        session.name = body["name"] if text_field(body, "name") is not None else session.name
-        session.kernel_id = kernel_id
-        await tx.flush()
-        model = session_model(*await read_session(tx, session_id))
+    async with _changed_kernel(request, identity, body, old_kernel.id, path) as kernel_id:
+        async with database.transaction() as tx:
+            session, _ = await read_session(tx, session_id)
+            session.path, session.type, session.document_id = path, kind, document_id
+            session.name = body["name"] if text_field(body, "name") is not None else session.name
+            session.kernel_id = kernel_id
+            await tx.flush()
+            model = session_model(*await read_session(tx, session_id))
+        if kernel_id != old_kernel.id:
+            await _require_hosted(request, kernel_id)
     if kernel_id != old_kernel.id and old_kernel.id in host.ids():
         await host.shutdown(old_kernel.id, "its session changed to another kernel")
     return model
 
 
+@asynccontextmanager
 async def _changed_kernel(
     request: Request, identity: Identity, body: dict[str, Any], current: str, path: str
-) -> str:
+) -> AsyncIterator[str]:
     wanted = object_field(body, "kernel")
     if not text_field(wanted, "id") and not text_field(wanted, "name"):
-        return current
+        yield current
+        return
     host: KernelHost = request.app.state.kernels
     if (kernel_id := text_field(wanted, "id")) and kernel_id not in host.ids():
         raise BadRequestError(f"No such kernel: {kernel_id}")
-    return await _kernel_for(request, identity, wanted, path)
+    async with _kernel_for(request, identity, wanted, path) as changed:
+        yield changed
 
 
 @router.delete("/api/sessions/{session_id}", status_code=204)
@@ -220,7 +261,7 @@ async def delete_session(
 @router.post("/api/sessions/{session_id}/run", status_code=202)
 async def run(
     session_id: str, request: Request, identity: Annotated[Identity, allow("execute", "sessions")]
-) -> dict[str, Any]:
+) -> Response:
     """Queue cells of the session's notebook, in order, in one transaction."""
     body = await json_body(request)
     cells = body.get("cells")
@@ -231,5 +272,8 @@ async def run(
     async with request.app.state.database.read() as tx:
         session, _ = await read_session(tx, session_id)
     options = Options.from_body(body)
+    if options.idempotency_key is not None or options.cell_version is not None:
+        raise BadRequestError("idempotency_key and cell_version are for one execution")
     executions = await run_cells(request.app.state, identity, session, cells, options)
-    return {"executions": [execution_model(execution) for execution in executions]}
+    models = [execution_model(execution) for execution in executions]
+    return ExactJSONResponse({"executions": models}, 202)

@@ -283,7 +283,7 @@ class Meanwhile:
     def guarded(self, act) -> None:
         try:
             act()
-        except BaseException as error:  # noqa: BLE001 - told to the test
+        except BaseException as error:
             self.error = error
 
     def __enter__(self) -> None:

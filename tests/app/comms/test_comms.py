@@ -7,7 +7,7 @@ import uuid
 import pytest
 from sqlalchemy import func, select
 
-from app.kernels import running
+from app.recorder import tracked_comms
 from models import Comm, CommMessage
 from tests.kernels import (
     execute,
@@ -19,6 +19,7 @@ from tests.kernels import (
     text_of,
     until,
 )
+from tests.websockets import front
 
 # A target that answers each message with its buffers reversed.
 TARGET = """
@@ -205,11 +206,41 @@ async def test_many_messages_stay_small_and_the_state_is_whole(client, database)
     assert (row.messages_kept, row.bytes_kept) == tuple(counted)
 
 
+@pytest.mark.parametrize("subprotocol", ["v1.kernel.websocket.jupyter.org", None])
+async def test_what_a_front_end_says_on_the_kernels_websocket(client, kernel, subprotocol):
+    odd = {"text": "\ud800\x00"} if subprotocol is None else {"text": "x"}
+    async with front(client, kernel, subprotocol=subprotocol) as page:
+        content = {"comm_id": "of\x00 a page", "target_name": "echo", "data": odd}
+        opening = await page.send("comm_open", content)
+        said = {"comm_id": "of\x00 a page", "data": {"n": 1}}
+        sent = await page.send("comm_msg", said, metadata={"k": 2}, buffers=[b"\x00abc"])
+        await page.send("comm_msg", {"data": {"without": "an id"}})
+
+        async def there():
+            return (await client.get(f"/api/kernels/{kernel}/comms")).json()
+
+        (comm,) = await until(there)
+        assert (comm["comm_id"], comm["data"]) == ("of\x00 a page", odd)
+        first, second, third = await recorded(client, comm, 3)
+        assert (first["msg_id"], first["direction"]) == (opening, "client")
+        assert (second["msg_id"], second["direction"]) == (sent, "client")
+        assert (second["data"], second["metadata"]) == ({"n": 1}, {"k": 2})
+        assert second["buffers"] == [base64.b64encode(b"\x00abc").decode()]
+        assert (third["direction"], third["data"]) == ("kernel", {"got": {"n": 1}})
+        await page.send("comm_close", {"comm_id": "of\x00 a page", "data": {}})
+
+        async def closed():
+            record = (await client.get(f"/api/comms/{comm['id']}")).json()
+            return record["state"] == "closed"
+
+        await until(closed)
+
+
 async def test_a_kernel_that_takes_nothing_up_is_not_drowned(client, kernel, monkeypatch):
     comm = await open_comm(client, kernel)
     execution = await execute(client, kernel, "input()")
     await input_request(client, execution)
-    monkeypatch.setattr(running, "_WAITING_COMM_MESSAGES", 2)
+    monkeypatch.setattr(tracked_comms, "_WAITING", 2)
     url = f"/api/comms/{comm['id']}/messages"
     assert (await client.post(url, json={})).status_code == 202
     assert (await client.post(url, json={})).status_code == 202

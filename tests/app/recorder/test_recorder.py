@@ -105,7 +105,8 @@ async def test_an_unreadable_message_does_not_take_its_neighbours(client, databa
     send = """
         kernel = get_ipython().kernel
         print("before", flush=True)
-        kernel.iopub_socket.send_multipart([b"x", b"<IDS|MSG>", b"forged", b"{}", b"{}", b"{}", b"{}"])
+        forged = [b"x", b"<IDS|MSG>", b"forged", b"{}", b"{}", b"{}", b"{}"]
+        kernel.iopub_socket.send_multipart(forged)
         kernel.iopub_socket.send_multipart([b"rubbish"])
         print("after", flush=True)
     """
@@ -135,7 +136,8 @@ async def test_megabytes_of_images(client, root_dir):
     (cell,) = write_notebook(
         root_dir / "a.ipynb",
         "import base64, os\nfrom IPython.display import display, Image\n"
-        "png = b'\\x89PNG' + b'\\0' * 3_000_000\nfor _ in range(3): display(Image(png, format='png'))",
+        "png = b'\\x89PNG' + b'\\0' * 3_000_000\n"
+        "for _ in range(3): display(Image(png, format='png'))",
     )
     kernel = await start_kernel(client)
     record = await finished(client, await execute(client, kernel, path="a.ipynb", cell_id=cell))

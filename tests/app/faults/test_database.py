@@ -1,0 +1,108 @@
+"""A database that is slow, full of other people's locks, or gone: what was said is kept, once."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import psycopg
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.db.embedded import EmbeddedPostgres
+from app.db.engine import Database
+from tests.conftest import serving
+from tests.kernels import execute, finished, run, start_kernel, text_of, until
+
+LINES = "".join(f"{number}\n" for number in range(40))
+PRINT = "import time\nfor i in range(40): print(i, flush=True); time.sleep(0.02)"
+
+
+def driver_url(database):
+    return database.url.replace("+asyncpg", "")
+
+
+async def test_statements_that_time_out_and_locks_that_are_held(client, database):
+    """Neither may cost a message: a batch is tried again, piece by piece if need be."""
+    kernel = await start_kernel(client)
+    await run(client, kernel, "1")
+    connection = await psycopg.AsyncConnection.connect(driver_url(database))
+    name = connection.info.dbname
+    await connection.execute(f"ALTER DATABASE \"{name}\" SET statement_timeout = '150ms'")
+    await connection.commit()
+    # Connections take the new setting when they are made.
+    await client.app.state.database._recorders.dispose()
+    async with connection:
+        execution = await execute(client, kernel, PRINT)
+        for _ in range(2):
+            await connection.execute("LOCK TABLE outputs IN SHARE MODE")
+            await asyncio.sleep(0.5)
+            await connection.rollback()
+        record = await finished(client, execution, 20)
+    assert (record["status"], text_of(record)) == ("ok", LINES)
+    assert len(record["outputs"]) == 1, "no note of a refusal"
+
+
+async def test_a_pool_that_is_exhausted_costs_nothing(client, monkeypatch):
+    kernel = await start_kernel(client)
+    await run(client, kernel, "1")
+    real, failed = Database.transaction, []
+
+    @asynccontextmanager
+    async def transaction(self, *, recorder=False):
+        if recorder and len(failed) < 4:
+            failed.append(1)
+            raise PoolTimeoutError("QueuePool limit reached")
+        async with real(self, recorder=recorder) as tx:
+            yield tx
+
+    monkeypatch.setattr(Database, "transaction", transaction)
+    record = await run(client, kernel, PRINT)
+    assert (record["status"], text_of(record)) == ("ok", LINES)
+    assert len(failed) == 4
+
+
+async def test_connections_that_are_killed_again_and_again(client, database):
+    kernel = await start_kernel(client)
+    execution = await execute(client, kernel, PRINT)
+    kill = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'jupyter-datastore'"
+    )
+    async with await psycopg.AsyncConnection.connect(driver_url(database)) as connection:
+        await connection.set_autocommit(True)
+        for _ in range(10):
+            await connection.execute(kill)
+            await asyncio.sleep(0.1)
+
+    async def ended():
+        response = await client.get(f"/api/executions/{execution['id']}")
+        assert response.status_code in (200, 503), response.text
+        return response.status_code == 200 and response.json()["finished_at"] and response.json()
+
+    record = await until(ended)
+    assert (record["status"], text_of(record)) == ("ok", LINES)
+    assert record["output_bytes"] == len(LINES)
+
+
+async def test_a_server_ends_though_its_database_is_gone(short_tmp, settings, tmp_path):
+    from app.db import migrations
+
+    settings.shutdown_timeout_seconds = 1
+    with EmbeddedPostgres(short_tmp / "gone") as postgres:
+        migrations.upgrade(postgres.url)
+        async with asyncio.timeout(30):
+            async with serving(settings, postgres.url, tmp_path / "data") as client:
+                kernel = await start_kernel(client)
+                await execute(client, kernel, "while True: print('x' * 100, flush=True)")
+                postgres.stop()
+
+
+async def test_waiting_for_what_was_said_does_not_wait_for_what_comes(client):
+    """A kernel that never stops talking must not hold up who cancels what waits behind it."""
+    kernel = await start_kernel(client)
+    running = await execute(client, kernel, "while True: print('x' * 1000, flush=True)")
+    waiting = await execute(client, kernel, "1")
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(5):
+        assert (await client.delete(f"/api/executions/{waiting['id']}")).status_code == 204
+        assert (await finished(client, waiting))["status"] == "cancelled"
+        assert (await client.delete(f"/api/executions/{running['id']}")).status_code == 204
+        assert (await finished(client, running))["status"] in ("error", "interrupted")
