@@ -278,7 +278,9 @@ class KernelHost:
 def check_kernel_id(kernel_id: str) -> None:
     """Raise BadRequestError for an id that no kernel can have: it is part of files' names."""
     if not _KERNEL_ID.fullmatch(kernel_id):
-        raise BadRequestError("kernel_id must be made as Jupyter makes it, a UUID for example")
+        raise BadRequestError(
+            "A kernel's id may have five groups of letters, digits and _, as a UUID"
+        )
 
 
 def _check_process_values(path: str, environment: dict[str, str]) -> None:

@@ -93,6 +93,15 @@ def _types(operation: Operation) -> list[Any]:
     return [*answers, operation.body] if operation.body is not None else answers
 
 
+def _untitled(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer without the titles that FastAPI makes of paths, base URL and all."""
+    content = {
+        kind: {"schema": {key: value for key, value in it["schema"].items() if key != "title"}}
+        for kind, it in answer.get("content", {}).items()
+    }
+    return {**answer, "content": content} if content else answer
+
+
 def _completed(
     path: str, made: dict[str, Any], known: Operation | None, shapes: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
@@ -101,7 +110,11 @@ def _completed(
     error = {"application/json": {"schema": shapes[repr(Error)]}}
     if known is None:
         # FastAPI's own answer to bad input is not this server's.
-        plain = {status: answer for status, answer in made["responses"].items() if status != "422"}
+        plain = {
+            status: _untitled(answer)
+            for status, answer in made["responses"].items()
+            if status != "422"
+        }
         other = {"description": "An error", "content": error}
         operation["responses"] = {**plain, "default": other}
         return path, operation
