@@ -24,7 +24,7 @@ from app.kernels.queue import QueuedExecution
 from app.kernels.running import RunningKernel
 from app.recorder.operations import CellTarget
 from app.recorder.tracker import source_hash
-from app.web import object_field, storable, text_field
+from app.web import object_field, text_field
 from models import Document, Execution, Session, User
 
 _FLAGS = {"silent": False, "store_history": True, "stop_on_error": True, "allow_stdin": True}
@@ -54,8 +54,6 @@ class Options:
         expressions = object_field(body, "user_expressions")
         if not all(isinstance(value, str) for value in expressions.values()):
             raise BadRequestError("user_expressions must be an object of strings")
-        for name in expressions:
-            storable(name, "user_expressions")
         version = body.get("cell_version")
         if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
             raise BadRequestError("cell_version must be a whole number")

@@ -51,13 +51,13 @@ async def test_requests_kernels_executions(client):
 
 async def test_who_may_read_them(client, settings, database_url, tmp_path):
     transport = httpx.ASGITransport(client.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server") as nobody:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8888") as nobody:
         # A page leads to the login, where there is one.
         assert (await nobody.get("/metrics")).status_code in (302, 403)
     settings.metrics_public = True
     async with serving(settings, database_url, tmp_path / "data2") as other:
         transport = httpx.ASGITransport(other.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as nobody:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8888") as nobody:
             response = await nobody.get("/metrics")
             # Each application has its own figures.
             refused = [("/metrics", "GET", status) for status in ("302", "403")]
