@@ -148,7 +148,9 @@ def test_a_request_whose_body_never_ends_does_not_spoil_the_shutdown(root_dir, s
     with serving_process(root_dir, data_dir, DATASTORE_SHUTDOWN_TIMEOUT_SECONDS="1") as server:
         client = server.wait_until_up()
         with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=20) as slow:
-            head = f"POST /api/kernels HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n"
+            head = (
+                f"POST /api/kernels HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n"
+            )
             slow.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
             assert client.get("/api/kernels").status_code == 200
             assert server.stop() == 0

@@ -57,7 +57,9 @@ async def test_who_may_read_them(client, settings, database_url, tmp_path):
     settings.metrics_public = True
     async with serving(settings, database_url, tmp_path / "data2") as other:
         transport = httpx.ASGITransport(other.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8888") as nobody:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost:8888"
+        ) as nobody:
             response = await nobody.get("/metrics")
             # Each application has its own figures.
             refused = [("/metrics", "GET", status) for status in ("302", "403")]
