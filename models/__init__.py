@@ -16,6 +16,7 @@ from models.documents import (
     Notebook,
 )
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.feed import Change, FeedEpoch, FeedMark, Presence
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
 from models.services import ConfigSection, Terminal
@@ -23,6 +24,7 @@ from models.services import ConfigSection, Terminal
 __all__ = [
     "Base",
     "Cell",
+    "Change",
     "Checkpoint",
     "Comm",
     "CommMessage",
@@ -32,11 +34,14 @@ __all__ = [
     "DocumentSnapshot",
     "DocumentUpdate",
     "Execution",
+    "FeedEpoch",
+    "FeedMark",
     "InputRequest",
     "Kernel",
     "Kernelspec",
     "Notebook",
     "Output",
+    "Presence",
     "ServerProcess",
     "Session",
     "Terminal",

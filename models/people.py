@@ -10,6 +10,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Created, UuidKey
+from models.published import Published, Scope, Unpublished
 
 
 class User(Base):
@@ -21,6 +22,22 @@ class User(Base):
     """
 
     __tablename__ = "users"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "name",
+            "full_name",
+            "display_name",
+            "initials",
+            "avatar_url",
+            "color",
+            "admin",
+            "created_at",
+            "disabled_at",
+        ),
+        filters=("id", "name"),
+        scopes=(Scope("server"),),
+    )
     __table_args__ = (CheckConstraint("name <> ''", name="name_not_empty"),)
 
     id: Mapped[UuidKey]
@@ -44,6 +61,7 @@ class Token(Base):
     """
 
     __tablename__ = "tokens"
+    __feed__ = Unpublished("secrets, also as hashes, are nobody's to follow")
 
     id: Mapped[UuidKey]
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
