@@ -34,6 +34,20 @@ class PgSnapshot(UserDefinedType):
         return "pg_snapshot"
 
 
+BASE64 = r"""
+-- Bytes as the feed's JSON has them: base64 in one line; a list of bytes as a list of such strings.
+CREATE OR REPLACE FUNCTION datastore_base64(bytes bytea) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN translate(encode(bytes, 'base64'), E'\n', '');
+
+CREATE OR REPLACE FUNCTION datastore_base64(list bytea[]) RETURNS json
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (
+    SELECT coalesce(json_agg(datastore_base64(item) ORDER BY number), '[]'::json)
+    FROM unnest(list) WITH ORDINALITY AS items (item, number)
+);
+"""
+
 WATCH = r"""
 -- Has the changes of a table logged in `changes`: for each inserted, updated or deleted record one
 -- narrow row, for a TRUNCATE one in all. `keys` are the columns whose former values are kept when a
@@ -358,16 +372,7 @@ WATCHED_TABLES = [
     "users",
 ]
 
-FUNCTIONS = [
-    WATCH,
-    UNWATCH,
-    RENEW_FEED_EPOCH,
-    FEED_EPOCH,
-    FEED_POSITION,
-    CHANGES_SINCE,
-    CURSOR_STATE,
-    PRUNE_CHANGES,
-]
+FUNCTIONS = [BASE64, WATCH, UNWATCH, RENEW_FEED_EPOCH, FEED_EPOCH, FEED_POSITION, CHANGES_SINCE, CURSOR_STATE, PRUNE_CHANGES]
 
 
 def upgrade():
@@ -466,7 +471,8 @@ def downgrade():
         """
         DROP FUNCTION datastore_prune_changes, datastore_cursor_state, datastore_changes_since,
             datastore_feed_position, datastore_feed_epoch, datastore_renew_feed_epoch,
-            datastore_unwatch, datastore_watch
+            datastore_unwatch, datastore_watch, datastore_base64(bytea[]),
+            datastore_base64(bytea)
         """
     )
     op.drop_table("presence")
