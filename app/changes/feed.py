@@ -14,8 +14,6 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 from app.auth.identity import Identity
 from app.changes.cursor import Position, decode
 from app.changes.log import Pieces, Reading, cursor_state, read_since, resolve
@@ -24,6 +22,7 @@ from app.changes.pages import Page, read_page
 from app.changes.router import Router, Subscription
 from app.changes.tables import FeedTableError, table_named
 from app.changes.visibility import Sight
+from app.db.doorbell import LOST
 from app.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -331,7 +330,7 @@ class Feed:
             try:
                 reason = await self._catch_up(subscriptions, cursor, known[1], behind=behind)
                 break
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except LOST as error:
                 log.info("catching up: %s", error)
                 self._give_up(behind=behind)
                 if behind:
@@ -411,7 +410,7 @@ class Feed:
                         sight=self.sight,
                     )
                 await self._changes.barrier()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except LOST as error:
                 log.info("snapshot of %s: %s", subscription.table.name, error)
                 self._give_up(behind=False)
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 CHANNEL = "datastore_changes"
 # What tells the triggers that this connection's server rings.
 SETTINGS = {"datastore.doorbell": "server"}
+# What a query of asyncpg ends with when its connection is lost or frozen.
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 # Commits in this time after a ring are one ring.
 _PAUSE_SECONDS = 0.003
 _RETRY_SECONDS = 1.0
@@ -72,7 +80,7 @@ class Doorbell:
         while True:
             try:
                 await self._ring_while_connected()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except LOST as error:
                 log.debug("doorbell: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
