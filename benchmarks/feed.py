@@ -94,9 +94,7 @@ async def subscriber(server: Server, *wanted: dict[str, Any]) -> Subscriber:
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
     loop = asyncio.get_running_loop()
-    _, made = await loop.create_connection(
-        lambda: Subscriber(request), "127.0.0.1", server.port
-    )
+    _, made = await loop.create_connection(lambda: Subscriber(request), "127.0.0.1", server.port)
     made.expect(b'"type":"hello"')
     await made.until(1)
     made.expect(b'"type":"snapshot"')
@@ -161,9 +159,7 @@ async def routing(server: Server, sql: Any, say: Callable[[str], None]) -> list[
     match = {"table": "contents", "where": {"id": str(row)}}
     for others in (0, 9_990):
         say(f"routing with {others} others")
-        noise = [
-            {"table": "contents", "where": {"id": str(uuid.uuid4())}} for _ in range(others)
-        ]
+        noise = [{"table": "contents", "where": {"id": str(uuid.uuid4())}} for _ in range(others)]
         one = await subscriber(server, *[match] * 10)
         crowd = [await subscriber(server, *noise[n : n + 1_110]) for n in range(0, others, 1_110)]
         rates[others] = []
@@ -203,9 +199,7 @@ async def kernel(server: Server, _: Any, say: Callable[[str], None]) -> list[tup
             await client.get(f"/api/executions/{execution}", params={"wait": 100})
 
         await run("1")
-        second = await subscriber(
-            server, {"table": "outputs", "where": {"kernel_id": kernel_id}}
-        )
+        second = await subscriber(server, {"table": "outputs", "where": {"kernel_id": kernel_id}})
         times = []
         for _number in range(60):
             second.expect(b"MARK")

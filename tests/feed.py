@@ -102,7 +102,9 @@ class Follower:
 class following:  # noqa: N801 (used as a function)
     """Run a follower in the background while the block runs; it is complete when entered."""
 
-    def __init__(self, server, subscriptions: dict[str, dict[str, Any]], *, wait: bool = True) -> None:
+    def __init__(
+        self, server, subscriptions: dict[str, dict[str, Any]], *, wait: bool = True
+    ) -> None:
         self.follower = Follower(lambda: server.connect("/api/datastore/feed"), subscriptions)
         self._wait = wait
 

@@ -21,8 +21,8 @@ from app.db.doorbell import asyncpg_url
 from app.db.engine import Database
 from app.errors import UnavailableError
 from app.settings import Settings
-from models.published import Published
 from models import Base
+from models.published import Published
 
 log = logging.getLogger(__name__)
 

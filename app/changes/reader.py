@@ -19,10 +19,11 @@ from app.db.doorbell import CHANNEL, LOST, Doorbell, asyncpg_url
 
 log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 10.0
 # An answer that takes longer never comes: the log is read by its index.
 _HEARTBEAT_SECONDS = 10.0
 _READ_SECONDS = 60.0
+# Records may be many and large.
+_RECORDS_PATIENCE = 6
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -101,7 +102,7 @@ class Reader:
     async def _follow(self) -> None:
         connection: Any = await asyncpg.connect(
             self._url,
-            timeout=_CONNECT_SECONDS,
+            timeout=self.patience_seconds,
             command_timeout=_READ_SECONDS,
             server_settings={"application_name": "jupyter-datastore change reader"},
         )
@@ -175,7 +176,10 @@ class Reader:
         await connection.execute(_BEGIN, timeout=self.patience_seconds)
         async with asyncio.timeout(self.patience_seconds):
             reading = await self.read_since(connection, previous)
-        found = await resolve(connection, reading.deltas, self._router) if reading.deltas else {}
+        found: dict[Any, Pieces] = {}
+        if reading.deltas:
+            async with asyncio.timeout(_RECORDS_PATIENCE * self.patience_seconds):
+                found = await resolve(connection, reading.deltas, self._router)
         await connection.execute("COMMIT", timeout=self.patience_seconds)
         before = self.cursor
         renewed = "" in reading.emptied

@@ -210,7 +210,7 @@ class FeedTable:
         parts = after.split("/", len(self.ids) - 1)
         try:
             if len(parts) != len(self.ids):
-                raise ValueError(after)  # noqa: TRY301 (one answer to all that cannot be an id)
+                raise ValueError(after)
             return [
                 bindparam(f"after_{column.name}", _of_column(column, part), column.type)
                 for column, part in zip(self.ids, parts, strict=True)
@@ -233,7 +233,7 @@ def compiled(query: Select[Any]) -> tuple[str, list[Any]]:
     """Return a query's text for asyncpg and its parameters in order."""
     made = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     names = cast("list[str]", made.positiontup)  # type: ignore[attr-defined]
-    processors = made._bind_processors  # noqa: SLF001
+    processors = made._bind_processors
     values = []
     for name in names:
         value = made.params[name]

@@ -89,7 +89,9 @@ async def test_a_deletion_keeps_what_filters_compare(sql):
 async def test_a_changed_id_is_a_deletion_and_an_insertion(sql):
     content = await add(sql, "a")
     new = await sql.fetchval("UPDATE contents SET id = gen_random_uuid() RETURNING id::text")
-    rows = await sql.fetch("SELECT op, record_id FROM changes WHERE xid = (SELECT max(xid) FROM changes)")
+    rows = await sql.fetch(
+        "SELECT op, record_id FROM changes WHERE xid = (SELECT max(xid) FROM changes)"
+    )
     assert {(row["op"], row["record_id"]) for row in rows} == {("D", content), ("I", new)}
 
 

@@ -44,7 +44,10 @@ def postgres(short_tmp: Path) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def settings(root_dir: Path) -> Settings:
     return Settings(
-        root_dir=root_dir, owner="ada", feed_poll_seconds=0.5, feed_heartbeat_seconds=1,
+        root_dir=root_dir,
+        owner="ada",
+        feed_poll_seconds=0.5,
+        feed_heartbeat_seconds=1,
         watch_files=False,
     )
 
@@ -126,9 +129,7 @@ async def test_the_test_finds_a_reader_that_goes_by_ids(
 ):
     async with live(settings, postgres.url, tmp_path / "data") as server:
         server.app.state.changes.reader.read_since = _since_last_id
-        wrong = await scenario(
-            1, server, postgres.url, seconds=4, restless=False, settle_seconds=2
-        )
+        wrong = await scenario(1, server, postgres.url, seconds=4, restless=False, settle_seconds=2)
     assert wrong != []
 
 
@@ -187,7 +188,7 @@ async def test_a_frozen_connection_is_noticed_and_replaced(
 
     async with proxy.run() as url, live(settings, postgres.url, tmp_path / "data") as server:
         reader = server.app.state.changes.reader
-        reader.patience_seconds = 0.5
+        reader.patience_seconds = 1.0
         reader._url = url
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             connection.execute(
