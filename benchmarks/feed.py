@@ -73,7 +73,7 @@ class Subscriber(asyncio.Protocol):
         self.seen = 0
         self.got.clear()
 
-    async def until(self, count: int, seconds: float = 60) -> None:
+    async def until(self, count: int, seconds: float = 200) -> None:
         """Wait until the marker has come so often."""
         async with asyncio.timeout(seconds):
             while self.seen < count:

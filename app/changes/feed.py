@@ -36,8 +36,6 @@ _RETRY_SECONDS = 0.3
 _NAME_CHARACTERS = 100
 # Snapshots of which a first page is read in one transaction.
 _TOGETHER = 100
-# Deliveries kept while something is read; beyond it the client is told later.
-_HELD = 10_000
 # What is never forgotten: answers, and what voids what a client holds.
 _KEPT = frozenset(
     {"hello", "subscribed", "unsubscribed", "error", "pong", "must_refetch", "lagging"}
@@ -68,6 +66,7 @@ class Feed:
         self._queue: deque[Frame] = deque()
         self._size = 0
         self._held: list[Delivery] | None = None
+        self._held_size = 0
         self._lost = 0  # messages forgotten since the client fell behind
         self._sent_cursor: str | None = None
         self._ready = asyncio.Event()  # something to send
@@ -220,6 +219,7 @@ class Feed:
         self._queue = deque(kept)
         self._size = sum(made.size for made in kept)
         self._held = None if self._held is None else []
+        self._held_size = 0
         self._drained.set()
         for subscription in self._subscriptions.values():
             if not subscription.arrived and subscription not in self._jobs:
@@ -234,7 +234,9 @@ class Feed:
             self._lost += 1
         elif self._held is not None:
             self._held.append(delivery)
-            if len(self._held) > _HELD:
+            # Texts are shared by all feeds, yet each may be the only one that keeps them.
+            self._held_size += 200 + sum(piece.size for piece, _ in delivery.pieces)
+            if self._size + self._held_size > self._changes.settings.feed_queue_bytes:
                 self._fall_behind()
         else:
             self._tell(delivery)
@@ -264,11 +266,6 @@ class Feed:
     def subscriptions(self) -> list[Subscription]:
         """Return all that is followed."""
         return list(self._subscriptions.values())
-
-    def cut(self) -> None:
-        """Forget changes that are held: the database may have lost them in a crash."""
-        if self._held:
-            self._held = []
 
     # loading
 
@@ -358,7 +355,7 @@ class Feed:
             if not subscription.ended:
                 router.add(subscription)
         async with self._changes.connection() as connection:
-            self._held = self._held or []
+            self._hold()
             if behind:
                 self._lost = 0
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -428,7 +425,7 @@ class Feed:
         """Read the next pages of these, at one position, as many as are about one page long."""
         pages: dict[Subscription, Page] = {}
         async with self._changes.connection() as connection:
-            self._held = self._held or []
+            self._hold()
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 position = await read_position(connection)
                 size = 0
@@ -465,6 +462,12 @@ class Feed:
             self.put(snapshot_frame(each, page.records, first=each in beginning, cursor=cursor))
         for delivery in newer:
             self._tell(delivery)
+
+    def _hold(self) -> None:
+        """Keep changes until what is about to be read has its place among them."""
+        if self._held is None:
+            self._held = []
+            self._held_size = 0
 
     def _give_up(self, *, behind: bool) -> None:
         """End holding: tell what was held, unless it is read again for all it concerns."""
