@@ -143,15 +143,16 @@ async def log_out(request: Request) -> Response:
 
 @router.get("/")
 async def first_page(
-    request: Request, identity: Annotated[Identity, allow("read", "server")]
+    request: Request, identity: Annotated[Identity, allow("read", "api")]
 ) -> Response:
     """Say what this server is, to a person whose browser came here."""
     settings: Settings = request.app.state.settings
     rows = {
         "Version": __version__,
         "Logged in as": identity.display_name,
-        "Files": str(settings.root_dir),
     }
+    if identity.admin:
+        rows["Files"] = str(settings.root_dir)
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
     body = f"""<dl>{listed}</dl>
 <p>Run a notebook here with <code>jupyter-datastore run NOTEBOOK</code>, or point a Jupyter client

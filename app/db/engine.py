@@ -86,6 +86,8 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10, recorder_pool_size: int = 8) -> None:
         self.url = url
+        # What other parts keep for as long as there is this database.
+        self.info: dict[str, Any] = {}
         self._requests = _engine(url, pool_size, role=REQUEST_ROLE)
         event.listen(self._requests.sync_engine, "checkout", _tell_asker)
         self._server = _engine(url, pool_size)
