@@ -58,6 +58,9 @@ from app.limits import BodyLimit
 from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
+from app.people.homes import Homes
+from app.people.routes import router as people
+from app.people.sharing import router as sharing
 from app.recorder.waiters import Waiters
 from app.refresh.routes import router as refresh
 from app.sessions.routes import router as sessions
@@ -101,7 +104,8 @@ async def _running(
     app.state.cookies = LoginCookies(secret, settings)
     authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
     app.state.authenticator = authenticator
-    app.state.revocations = revocations = Revocations(database, authenticator)
+    app.state.homes = homes = Homes(database, settings.root_dir)
+    app.state.revocations = revocations = Revocations(database, authenticator, on_told=[homes.make])
     app.state.disk = disk
     app.state.documents = store
     app.state.following = following
@@ -119,6 +123,7 @@ async def _running(
         database, settings, host.server_id, server_url=app.state.server_url
     )
     await app.state.terminals.open()
+    await homes.make()
     revocations.start()
     watcher.start()
     culler.start()
@@ -187,6 +192,8 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         terminals,
         config,
         identity,
+        people,
+        sharing,
         nbconvert,
         events,
         refresh,

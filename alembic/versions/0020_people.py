@@ -144,6 +144,25 @@ BEGIN
 END
 $$;
 """,
+    # functions/datastore_detach_outputs.sql
+    """
+-- Takes outputs out of their cells; they stay with their execution. Whoever may change the document
+-- may do it, also where they would not see the row any more: an output that a file had brought
+-- belongs to nothing then.
+CREATE OR REPLACE FUNCTION datastore_detach_outputs(ids bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    scope text[] := CASE current_setting('role')
+        WHEN 'datastore_request' THEN datastore_my_scope('change') ELSE ARRAY['+'] END;
+BEGIN
+    UPDATE outputs o SET cell_id = NULL
+    FROM cells x
+    JOIN documents d ON d.id = x.notebook_id
+    JOIN contents c ON c.id = d.content_id
+    WHERE o.id = ANY (ids) AND x.id = o.cell_id AND datastore_in_scope(c.path, scope);
+END
+$$;
+""",
     # functions/datastore_grants.sql
     """
 -- The permissions that hold for a user now: their own, their groups', everyone's. For the other
@@ -428,7 +447,7 @@ $$;
 """,
     # triggers/people.sql
     """
-CREATE OR REPLACE TRIGGER users_tell AFTER UPDATE OF disabled_at, admin, home_id ON users
+CREATE OR REPLACE TRIGGER users_tell AFTER INSERT OR UPDATE OF disabled_at, admin, home_id ON users
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
 CREATE OR REPLACE TRIGGER tokens_tell AFTER UPDATE OF revoked_at, expires_at, scopes OR DELETE ON tokens
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
@@ -700,7 +719,9 @@ REVOKE ALL ON FUNCTION datastore_may(uuid, text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_scope(uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_shared_kernels(uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_grants(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_detach_outputs(bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION datastore_may(uuid, text, text, text) TO datastore_request;
+GRANT EXECUTE ON FUNCTION datastore_detach_outputs(bigint[]) TO datastore_request;
 
 -- The server's own role adds to the audit and reads it, and no more.
 DO $$
@@ -788,6 +809,7 @@ FUNCTIONS = [
     "datastore_am_admin()",
     "datastore_audit_executions()",
     "datastore_audit_permissions()",
+    "datastore_detach_outputs(bigint[])",
     "datastore_grants(uuid)",
     "datastore_in_scope(text, text[])",
     "datastore_leads_to(text, text[])",
@@ -825,6 +847,10 @@ CREATE POLICY executions_own ON executions
 DROP POLICY IF EXISTS outputs_own ON outputs;
 CREATE POLICY outputs_own ON outputs
     USING (EXISTS (SELECT FROM executions e WHERE e.id = outputs.execution_id));
+
+DROP POLICY IF EXISTS idempotency_keys_own ON idempotency_keys;
+CREATE POLICY idempotency_keys_own ON idempotency_keys
+    USING (actor_id = datastore_current_user_id());
 
 DROP POLICY IF EXISTS input_requests_own ON input_requests;
 CREATE POLICY input_requests_own ON input_requests

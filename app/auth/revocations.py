@@ -9,7 +9,7 @@ done twice a second until there is one again.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,14 +64,23 @@ class Watch:
 class Revocations:
     """Knows what is open in this process, and tells it when it may not be any longer."""
 
-    def __init__(self, database: Database, authenticator: TokenAuthenticator) -> None:
+    def __init__(
+        self,
+        database: Database,
+        authenticator: TokenAuthenticator,
+        *,
+        on_told: Collection[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
         self._database = database
         self._authenticator = authenticator
         self._watches: set[Watch] = set()
         self._changed = asyncio.Event()
+        self._news = False
         self._looked_at = datetime.now(UTC)
         self._tasks: list[asyncio.Task[None]] = []
         self.listening = asyncio.Event()
+        # What else is to be done when people or permissions have changed.
+        self._on_told = on_told
 
     @contextmanager
     def watch(
@@ -133,6 +142,7 @@ class Revocations:
 
     def _told(self, *_: Any) -> None:
         self._authenticator.forget()
+        self._news = True
         self._changed.set()
 
     async def _work(self) -> None:
@@ -141,6 +151,10 @@ class Revocations:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._changed.wait()
             try:
+                if self._news:
+                    self._news = False
+                    for follow in self._on_told:
+                        await follow()
                 if self._watches and (
                     self._changed.is_set()
                     or not self.listening.is_set()

@@ -1,4 +1,4 @@
-CREATE OR REPLACE TRIGGER users_tell AFTER UPDATE OF disabled_at, admin, home_id ON users
+CREATE OR REPLACE TRIGGER users_tell AFTER INSERT OR UPDATE OF disabled_at, admin, home_id ON users
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
 CREATE OR REPLACE TRIGGER tokens_tell AFTER UPDATE OF revoked_at, expires_at, scopes OR DELETE ON tokens
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
