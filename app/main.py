@@ -111,9 +111,7 @@ async def _running(
     app.state.following = following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
-    app.state.watcher = watcher
-    app.state.waiters = waiters
-    app.state.kernels = host
+    app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host
     app.state.session_locks = WeakValueDictionary()
     app.state.culler = culler = Culler(database, host, waiters, settings)
     # What dead servers left is settled first: documents are then saved as they are now.

@@ -144,6 +144,30 @@ BEGIN
 END
 $$;
 """,
+    # functions/datastore_create_login.sql
+    """
+-- Makes, or gives a new password, an SQL login of a person; who calls it must be allowed to create
+-- roles. Its name and password are quoted here, since DDL takes no parameters.
+CREATE OR REPLACE FUNCTION datastore_create_login(role_name text, password text) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+        IF NOT EXISTS (SELECT FROM sql_roles r WHERE r.role_name = datastore_create_login.role_name) THEN
+            RAISE EXCEPTION 'the role % is not one that was made for a person', role_name
+                USING ERRCODE = 'duplicate_object';
+        END IF;
+        EXECUTE format('ALTER ROLE %I PASSWORD %L', role_name, password);
+    ELSE
+        EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION '
+            'NOBYPASSRLS IN ROLE datastore_analyst PASSWORD %L', role_name, password);
+        EXECUTE format('ALTER ROLE %I SET default_transaction_read_only = on', role_name);
+        EXECUTE format('ALTER ROLE %I SET statement_timeout = %L', role_name, '5min');
+        EXECUTE format('ALTER ROLE %I SET search_path = analytics', role_name);
+    END IF;
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role_name);
+END
+$$;
+""",
     # functions/datastore_detach_outputs.sql
     """
 -- Takes outputs out of their cells; they stay with their execution. Whoever may change the document
@@ -160,6 +184,19 @@ BEGIN
     JOIN documents d ON d.id = x.notebook_id
     JOIN contents c ON c.id = d.content_id
     WHERE o.id = ANY (ids) AND x.id = o.cell_id AND datastore_in_scope(c.path, scope);
+END
+$$;
+""",
+    # functions/datastore_drop_login.sql
+    """
+-- Removes an SQL login of a person, after its connections are ended.
+CREATE OR REPLACE FUNCTION datastore_drop_login(role_name text) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    EXECUTE format('ALTER ROLE %I NOLOGIN', role_name);
+    PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.usename = role_name;
+    EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM %I', current_database(), role_name);
+    EXECUTE format('DROP ROLE %I', role_name);
 END
 $$;
 """,
@@ -719,6 +756,8 @@ REVOKE ALL ON FUNCTION datastore_may(uuid, text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_scope(uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_shared_kernels(uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_grants(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_create_login(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_drop_login(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_detach_outputs(bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION datastore_may(uuid, text, text, text) TO datastore_request;
 GRANT EXECUTE ON FUNCTION datastore_detach_outputs(bigint[]) TO datastore_request;
@@ -809,7 +848,9 @@ FUNCTIONS = [
     "datastore_am_admin()",
     "datastore_audit_executions()",
     "datastore_audit_permissions()",
+    "datastore_create_login(text, text)",
     "datastore_detach_outputs(bigint[])",
+    "datastore_drop_login(text)",
     "datastore_grants(uuid)",
     "datastore_in_scope(text, text[])",
     "datastore_leads_to(text, text[])",

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.access import Action, Resource
@@ -182,11 +182,6 @@ async def leave(tx: Transaction, group: Group, user: User) -> None:
         raise NotFoundError(f"{user.name!a} is not in {group.name!a}")
 
 
-def groups_of(user_id: uuid.UUID) -> Select[uuid.UUID]:
-    """The ids of the groups that a user is in."""
-    return select(GroupMember.group_id).where(GroupMember.user_id == user_id)
-
-
 # tokens
 
 
@@ -246,6 +241,22 @@ def _future(moment: datetime | None) -> datetime | None:
 
 
 # permissions
+
+
+def above(path: str) -> list[str]:
+    """Return a path and the folders that it is in, the root too."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:n]) for n in range(len(parts) + 1)]
+
+
+def is_given_to(user_id: uuid.UUID) -> ColumnElement[bool]:
+    """What was given to a user, a group of theirs, or everyone."""
+    groups = select(GroupMember.group_id).where(GroupMember.user_id == user_id)
+    return or_(
+        Permission.user_id == user_id,
+        Permission.subject == "everyone",
+        Permission.group_id.in_(groups),
+    )
 
 
 async def content_at(tx: Transaction, path: str) -> Content:

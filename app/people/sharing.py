@@ -8,7 +8,7 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import aliased
 
 from app.auth import audit
@@ -55,12 +55,6 @@ async def _models(tx: Transaction, query: Select[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _above(path: str) -> list[str]:
-    """A path and the folders that it is in, the root too."""
-    parts = path.split("/") if path else []
-    return ["/".join(parts[:n]) for n in range(len(parts) + 1)]
-
-
 @router.get("/api/permissions")
 async def list_permissions(
     request: Request, identity: Reader, path: str | None = None, kernel_id: str | None = None
@@ -78,16 +72,18 @@ async def list_permissions(
             return {
                 "admin": identity.admin,
                 "home": (await tx.execute(home)).scalar_one_or_none(),
-                "permissions": await _models(tx, _permissions().where(_is_mine(identity))),
+                "permissions": await _models(
+                    tx, _permissions().where(people.is_given_to(identity.id))
+                ),
             }
     if path is not None:
         path = path.strip("/")
         await require(database, identity, "share", "contents", path)
-        wanted: ColumnElement[bool] = Content.path.in_(_above(path))
+        wanted: ColumnElement[bool] = Content.path.in_(people.above(path))
         whose = (
             select(User.name)
             .join(Content, Content.id == User.home_id)
-            .where(Content.path.in_(_above(path)))
+            .where(Content.path.in_(people.above(path)))
         )
     else:
         assert kernel_id is not None
@@ -101,15 +97,6 @@ async def list_permissions(
             "owner": (await tx.execute(whose)).scalars().first(),
             "permissions": await _models(tx, _permissions().where(wanted)),
         }
-
-
-def _is_mine(identity: Identity) -> ColumnElement[bool]:
-    """What was given to the asker: themselves, their groups as far as they see, everyone."""
-    return or_(
-        Permission.user_id == identity.id,
-        Permission.subject == "everyone",
-        Permission.group_id.in_(people.groups_of(identity.id)),
-    )
 
 
 async def _target(request: Request, identity: Identity, body: dict[str, Any]) -> tuple[str, str]:

@@ -31,6 +31,8 @@ REVOKE ALL ON FUNCTION datastore_may(uuid, text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_scope(uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_shared_kernels(uuid, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_grants(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_create_login(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_drop_login(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION datastore_detach_outputs(bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION datastore_may(uuid, text, text, text) TO datastore_request;
 GRANT EXECUTE ON FUNCTION datastore_detach_outputs(bigint[]) TO datastore_request;
