@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from app.db.doorbell import asyncpg_url
 from app.settings import Settings
-from tests.feed import Follower, following
+from tests.feed import following
 from tests.live import LiveServer, live, receive_json, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

