@@ -107,9 +107,7 @@ async def _running(
     authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
     app.state.authenticator = authenticator
     app.state.homes = homes = Homes(database, settings.root_dir)
-    app.state.disk = disk
-    app.state.documents = store
-    app.state.following = following
+    app.state.disk, app.state.documents, app.state.following = disk, store, following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
     app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host

@@ -89,7 +89,8 @@ async def subscriber(server: Server, *wanted: dict[str, Any]) -> Subscriber:
     """Return a connected subscriber with its snapshots read."""
     key = base64.b64encode(os.urandom(16)).decode()
     request = (
-        f"GET /api/datastore/feed?token={server.token} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        f"GET /api/datastore/feed?token={server.token} HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{server.port}\r\n"
         "Upgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()

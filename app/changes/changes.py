@@ -1,4 +1,4 @@
-"""The feed of one process: its reader, its connections to read with, its clients, its housekeeping."""
+"""The feed of one process: its reader, its clients, what both read with, and housekeeping."""
 
 import asyncio
 import logging

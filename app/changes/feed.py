@@ -1,10 +1,10 @@
-"""One client's feed: its subscriptions, the bounded queue of what it is to be sent, its catching up.
+"""One client's feed: its subscriptions, the bounded queue to it, its catching up.
 
 The queue never holds more than its limit. When it would, it is forgotten, and when the client
 reads again it is told the merged state from its last cursor on, as after a reconnection. A page
-of a snapshot is put among the changes by its snapshot's place in their order, so that what
-a client knows never goes back: while a page is read, changes are held; those not newer than the page
-go before it, the others after it.
+of a snapshot is put among the changes by its snapshot's place in their order, so that what a
+client knows never goes back: while a page is read, changes are held; those not newer than the
+page go before it, the others after it.
 """
 
 import asyncio
@@ -346,7 +346,7 @@ class Feed:
                 self.put(frame("subscribed", id=subscription.name, resumed=False))
         self.refetch(subscriptions, reason)
 
-    async def _catch_up(
+    async def _catch_up(  # noqa: C901 (one course of events, told in order)
         self, subscriptions: list[Subscription], cursor: str, position: Position, *, behind: bool
     ) -> str | None:
         """Queue the merged changes since a position; return why that is not possible, or None."""
@@ -359,11 +359,12 @@ class Feed:
             if behind:
                 self._lost = 0
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                reason = await cursor_state(connection, position)
-                if reason == "ok":
-                    reading = await read_since(connection, position, _CATCH_UP_CHANGES)
-                    reason = _impossible(reading, router)
-                if reason is not None:
+                state = await cursor_state(connection, position)
+                if state != "ok":
+                    self._give_up(behind=behind)
+                    return state
+                reading = await read_since(connection, position, _CATCH_UP_CHANGES)
+                if reason := _impossible(reading, router):
                     self._give_up(behind=behind)
                     return reason
                 found = await resolve(connection, reading.deltas, router)

@@ -1,4 +1,4 @@
-"""The process's one reader of the change log: woken by NOTIFY, it reads what is new and passes it on.
+"""The process's one reader of the change log: woken by NOTIFY, it passes on what is new.
 
 One connection listens and reads, so that a connection that is frozen shows by the first query that
 does not come back. After a loss it listens first and then goes on from its position; nothing is

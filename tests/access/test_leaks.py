@@ -260,7 +260,7 @@ async def test_routes(made: World) -> None:
             if person in case.allowed:
                 fine = status not in (403, 404) and status < 500
                 if route == "POST /api/me/password":
-                    fine = (status in (400, 403) and "not the password" in said) or status == 400
+                    fine = status in (400, 403) and "not the password" in said or status == 400
             elif person in NOBODIES:
                 fine = status == 403 or (status == 302 and "/login" in said) or status == 302
             elif case.seen_by is None or person in case.seen_by:

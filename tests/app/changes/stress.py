@@ -1,4 +1,4 @@
-"""Writers that do what makes change feeds lose changes, and clients that check what they are told."""
+"""Writers that do what makes feeds lose changes, and clients that check what they are told."""
 
 import asyncio
 import contextlib
@@ -179,9 +179,11 @@ def differences(follower: Follower, table: dict[str, tuple[str, str, int]]) -> l
     for name, wanted in follower.subscriptions.items():
         should = expected(table, wanted.get("where", {}))
         has = {record: values["size"] for record, values in follower.records[name].items()}
-        for record in sorted(should.keys() | has.keys()):
-            if should.get(record) != has.get(record):
-                found.append(f"{name} {record}: {has.get(record)} for {should.get(record)}")
+        found += [
+            f"{name} {record}: {has.get(record)} for {should.get(record)}"
+            for record in sorted(should.keys() | has.keys())
+            if should.get(record) != has.get(record)
+        ]
     return found
 
 

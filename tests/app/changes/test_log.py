@@ -161,7 +161,8 @@ async def test_a_dump_restored_in_place_has_another_epoch(database_url, sql):
     """Same system, same database: the table is another one."""
     program = _wheels("pg_dump")
     restore = _wheels("psql")
-    assert program and restore, "pg_dump and psql come with the embedded PostgreSQL"
+    assert program is not None
+    assert restore is not None
     kept = await add(sql, "a")
     epoch = await sql.fetchval("SELECT datastore_feed_epoch()")
     dump = subprocess.run(

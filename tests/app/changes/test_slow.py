@@ -184,7 +184,11 @@ async def test_a_client_that_asks_and_never_reads_is_ended(
     async with live(settings, database_url, tmp_path / "data") as server:
         changes: Changes = server.app.state.changes
         async with changes.open(server.app.state.authenticator._owner) as feed:
-            with pytest.raises(OverflowError):
+
+            def ask_much() -> None:
                 for _ in range(1000):
                     feed.handle({"type": "ping", "value": "x" * 10_000})
+
+            with pytest.raises(OverflowError):
+                ask_much()
             assert memory_of(feed) <= QUEUE_BYTES

@@ -1,6 +1,6 @@
 """No client ever misses a change or goes back, whatever writers, listener, database and it do.
 
-`DATASTORE_STRESS_SEEDS` (2) says how many seeds are run, `DATASTORE_STRESS_SECONDS` (5) for how long.
+`DATASTORE_STRESS_SEEDS` (2) says how many seeds are run, `DATASTORE_STRESS_SECONDS` (5) how long.
 """
 
 import asyncio
