@@ -22,6 +22,7 @@ from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from app.kernels.process import KernelProcess, make_context
 from app.kernels.running import RunningKernel, process_started_at
+from app.recorder.backlog import Backlog
 from app.recorder.comms import Retention, close_comms
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import Tracker
@@ -197,6 +198,7 @@ class KernelHost:
             Tracker(kernel_id, identity.id),
             BatchWriter(kernel_id, self._documents, self._retention),
             self._waiters,
+            Backlog(self._log_dir, self._settings.recorder_memory_bytes),
         )
         kernel = self._kernels[kernel_id] = RunningKernel(
             process, recorder, identity.id, self._settings
