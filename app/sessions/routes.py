@@ -17,7 +17,7 @@ from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, DomainError, NotFoundError
 from app.executions.schemas import execution_model
 from app.executions.submit import Options, run_cells
-from app.kernels.host import KernelHost, check_kernel_id, end_sessions
+from app.kernels.host import KernelHost, end_sessions, is_kernel_id
 from app.kernels.process import NoSuchKernelspecError
 from app.kernels.routes import kernel_model
 from app.web import ExactJSONResponse, json_body, object_field, storable, text_field
@@ -182,8 +182,8 @@ async def _kernel_for(
     if kernel_id in host.ids():
         yield kernel_id
         return
-    if kernel_id is not None:
-        check_kernel_id(kernel_id)
+    if kernel_id is not None and not is_kernel_id(kernel_id):
+        kernel_id = None  # as Jupyter: an id that is no kernel's is not heeded
     name = text_field(wanted, "name")
     folder = path.rpartition("/")[0]
 
