@@ -92,7 +92,7 @@ class Following:
     async def note(self, path: str) -> None:
         """Record one file or folder as it is now."""
         path = self._disk.normalized(path)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await rows.lock(tx)
             entry = await self._disk.entry(path)
             if entry is None:
@@ -133,7 +133,7 @@ class Following:
 
     async def known_folders(self) -> list[str]:
         """Return the paths of the folders that were ever listed."""
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             return list((await tx.execute(rows.known_folders())).scalars())
 
     async def folders_below(self, path: str) -> tuple[list[str], bool]:
@@ -153,14 +153,14 @@ class Following:
 
     async def forget_vanished(self) -> None:
         """Remove rows of what vanished a while ago and was never opened."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await rows.lock(tx)
             await rows.forget_vanished(tx)
 
     async def _check_known(self, path: str) -> None:
         if await self._disk.exists(path):
             return
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             if not await rows.may_have_moved(tx, [], [path]):
                 raise NotFoundError(f"No such file or directory: {path}")
 
@@ -177,7 +177,7 @@ class Following:
         return scans
 
     async def _known(self, folders: Collection[str]) -> Sequence[Row[Any]]:
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             return (await tx.execute(rows.children(folders))).all()
 
     async def _any_differs(self, scans: dict[str, list[Entry] | None]) -> bool:
@@ -187,7 +187,7 @@ class Following:
         self, folders: list[str], found: Found, *, wait_seconds: int | None = None
     ) -> None:
         """Write what folders hold now, in a transaction of its own."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await rows.lock(tx, wait_seconds=wait_seconds)
             scans = await self._scan(folders)
             moved: dict[str, str] = {}
@@ -271,7 +271,7 @@ class Following:
 
     async def _merge(self, folders: list[str], found: Found) -> None:
         """Take into open notebooks what other programs wrote to their files."""
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             documents = (await tx.execute(rows.documents_in(folders))).all()
         for document in documents:
             try:
