@@ -48,7 +48,7 @@ def _permissions() -> Any:
     )
 
 
-async def _models(tx: Transaction, query: Select[Any]) -> list[dict[str, Any]]:
+async def _models(tx: Transaction, query: Any) -> list[dict[str, Any]]:
     return [
         permission_model(row[0], user=row[1], group=row[2], path=row[3], granted_by=row[4])
         for row in await tx.execute(query)
