@@ -15,7 +15,14 @@ from models.documents import (
     DocumentUpdate,
     Notebook,
 )
-from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.executions import (
+    Comm,
+    CommMessage,
+    Execution,
+    IdempotencyKey,
+    InputRequest,
+    Output,
+)
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import (
     AuditEntry,
@@ -45,6 +52,7 @@ __all__ = [
     "Execution",
     "Group",
     "GroupMember",
+    "IdempotencyKey",
     "InputRequest",
     "Kernel",
     "Kernelspec",

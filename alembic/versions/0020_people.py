@@ -5,7 +5,7 @@ run as a role that the policies bind. The roles belong to the whole cluster and 
 database's too: they are made when missing, and left when the downgrade finds them in use.
 
 Revision ID: 0020
-Revises: 0005
+Revises: 0030
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0020"
-down_revision = "0005"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
@@ -543,6 +543,7 @@ ALTER TABLE comms ENABLE ROW LEVEL SECURITY;
 ALTER TABLE comm_messages ENABLE ROW LEVEL SECURITY;
 ALTER TABLE terminals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE config_sections ENABLE ROW LEVEL SECURITY;
+ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS users_self ON users;
 DROP POLICY IF EXISTS tokens_own ON tokens;
@@ -550,6 +551,7 @@ DROP POLICY IF EXISTS kernels_own ON kernels;
 DROP POLICY IF EXISTS executions_own ON executions;
 DROP POLICY IF EXISTS outputs_own ON outputs;
 DROP POLICY IF EXISTS input_requests_own ON input_requests;
+DROP POLICY IF EXISTS idempotency_keys_own ON idempotency_keys;
 
 -- People. Names are seen by everyone who has logged in. `passwords` and `sql_roles` have no policy.
 CREATE POLICY users_read ON users FOR SELECT
@@ -590,6 +592,8 @@ CREATE POLICY server_status_read ON server_status FOR SELECT
 -- What is one person's.
 CREATE POLICY config_sections_own ON config_sections
     USING (user_id = (SELECT datastore_current_user_id()));
+CREATE POLICY idempotency_keys_own ON idempotency_keys
+    USING (actor_id = (SELECT datastore_current_user_id()));
 CREATE POLICY terminals_read ON terminals FOR SELECT
     USING (owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin()));
 CREATE POLICY terminals_write ON terminals FOR INSERT
@@ -731,14 +735,14 @@ GRANT SELECT ON
     users, groups, group_members, tokens, permissions, share_links, audit, server_status,
     kernelspecs, kernels, sessions, contents, checkpoints, documents, document_updates,
     document_snapshots, notebooks, cells, executions, outputs, input_requests, comms,
-    comm_messages, terminals, config_sections, execution_history
+    comm_messages, terminals, config_sections, idempotency_keys, execution_history
     TO datastore_request;
 GRANT UPDATE (full_name, display_name, initials, avatar_url, color) ON users TO datastore_request;
 GRANT INSERT, UPDATE, DELETE ON contents, document_updates, document_snapshots, notebooks, cells,
     outputs, config_sections TO datastore_request;
 GRANT UPDATE ON documents, input_requests TO datastore_request;
 GRANT INSERT, UPDATE ON kernels, sessions TO datastore_request;
-GRANT INSERT ON executions, terminals TO datastore_request;
+GRANT INSERT ON executions, idempotency_keys, terminals TO datastore_request;
 
 -- No secret and no key: not `tokens`, not `connection_info`.
 GRANT SELECT ON
@@ -793,6 +797,7 @@ POLICIES = [
     ("executions_read", "executions"),
     ("group_members_read", "group_members"),
     ("groups_read", "groups"),
+    ("idempotency_keys_own", "idempotency_keys"),
     ("input_requests_answer", "input_requests"),
     ("input_requests_read", "input_requests"),
     ("kernels_insert", "kernels"),

@@ -343,6 +343,7 @@ TABLES: dict[str, tuple[str, set[str]]] = {
     "cells": ("WHERE notebook_id = '{document_id}'", READERS),
     "executions": ("WHERE id = '{execution_id}'", READERS),
     "outputs": (OF_EXECUTION, READERS),
+    "idempotency_keys": ("", OLGA),
     "input_requests": (OF_EXECUTION, READERS),
     "comms": (OF_KERNEL, READERS),
     "comm_messages": ("", READERS),
