@@ -25,8 +25,8 @@ class User(Base):
     `full_name`, `display_name`, `initials`, `avatar_url` and `color` are what other people are
     shown (Jupyter's identity model). Rows are never deleted while history refers to them;
     `disabled_at` ends a user's access. `home_id` is a folder that is theirs alone: a permission on
-    a folder above it does not reach into it. `home_path` is that folder's path, kept by triggers, so
-    that homes in a folder are found by an index.
+    a folder above it does not reach into it. `home_path` is its path, kept by triggers, so that the
+    homes in a folder are found by an index.
     """
 
     __tablename__ = "users"
