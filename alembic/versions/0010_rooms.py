@@ -18,16 +18,16 @@ branch_labels = None
 depends_on = None
 
 _OLD = "origin IN ('load', 'api', 'execution', 'disk', 'room')"
-_NEW = (
-    "origin IN ('load', 'api', 'execution', 'disk', 'room', 'undo', 'redo', 'restore', 'save')"
-)
+_NEW = "origin IN ('load', 'api', 'execution', 'disk', 'room', 'undo', 'redo', 'restore', 'save')"
 
 
 def upgrade():
     op.execute("SET LOCAL lock_timeout = '30s'")
     op.add_column(
         "documents",
-        sa.Column("compacted_version", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "compacted_version", sa.BigInteger(), server_default=sa.text("0"), nullable=False
+        ),
     )
     op.create_check_constraint(
         op.f("documents_compacted_not_ahead_check"), "documents", "compacted_version <= version"
@@ -100,9 +100,7 @@ def upgrade():
     op.create_table(
         "collaboration_session",
         sa.Column("single", sa.Boolean(), server_default=sa.text("true"), nullable=False),
-        sa.Column(
-            "id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False
-        ),
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.CheckConstraint("single", name=op.f("collaboration_session_single_check")),
         sa.PrimaryKeyConstraint("single", name=op.f("collaboration_session_pkey")),
     )

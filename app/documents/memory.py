@@ -176,22 +176,25 @@ class NotebookMemory(MergeState):
         for cell_id in present:
             touched[cell_id] = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
         for cell_id, keys in touched.items():
-            state = self.states[cell_id]
-            if "id" in keys and state.ymap.get("id") != cell_id:
-                state.ymap["id"] = cell_id  # it is how rows, executions and people know it
-            self._read_cell(state, keys, stored=stored)
+            self._read_cell(self.states[cell_id], keys, stored=stored)
         if self._meta_touched:
             self._meta_touched = False
             self._read_meta(stored=stored)
-        if reordered and _STRANGER in self.order:
-            with self.doc.transaction():
-                for place in range(len(self.order) - 1, -1, -1):
-                    if self.order[place] == _STRANGER:
-                        del self.cells[place]
+        if reordered:
+            self._remove_strangers()
         if self._touched or self._deltas:
             # A cell was given another id; its place means this order, not the next one.
             return set(touched) | self.settle(stored=stored)
         return set(touched)
+
+    def _remove_strangers(self) -> None:
+        """Take out of the cells what is no cell; that is an event of its own."""
+        if _STRANGER not in self.order:
+            return
+        with self.doc.transaction():
+            for place in range(len(self.order) - 1, -1, -1):
+                if self.order[place] == _STRANGER:
+                    del self.cells[place]
 
     def _reorder(self, delta: list[tuple[str, Any]], *, stored: bool) -> list[str]:
         """Apply the cell array's change to `order`; return the ids of inserted cells."""
@@ -223,8 +226,8 @@ class NotebookMemory(MergeState):
     def _adopt(self, ymap: Any, *, stored: bool) -> str:
         if not isinstance(ymap, Map):
             return _STRANGER
-        cell_id = ymap.get("id")
-        if not _is_id(cell_id) or cell_id in self.states:
+        cell_id = _storable_id(ymap.get("id"))
+        if cell_id is None or cell_id in self.states:
             # Two clients moved one cell at once: Yjs keeps both copies.
             cell_id = str(uuid.uuid4())
             ymap["id"] = cell_id
@@ -239,6 +242,9 @@ class NotebookMemory(MergeState):
         return cell_id
 
     def _read_cell(self, state: CellState, keys: set[str], *, stored: bool) -> None:
+        if "id" in keys and state.ymap.get("id") != state.row.cell_id:
+            # A client changed it; it is how rows, executions and people know the cell.
+            state.ymap["id"] = state.row.cell_id
         if "outputs" in keys and not self._own_outputs:
             state.forget_outputs()
             self.displays_known = False
@@ -424,9 +430,10 @@ def _new_row(document_id: uuid.UUID, cell_id: str) -> Cell:
     )
 
 
-def _is_id(value: Any) -> bool:
-    """Tell whether a client gave a cell an id that rows can hold."""
-    return isinstance(value, str) and 0 < len(value) <= _ID_LIMIT and "\x00" not in value
+def _storable_id(value: Any) -> str | None:
+    """Return the id that a client gave a cell, None when rows cannot hold it."""
+    fits = isinstance(value, str) and 0 < len(value) <= _ID_LIMIT and "\x00" not in value
+    return value if fits else None
 
 
 def _plain(value: Any) -> Any:

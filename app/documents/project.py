@@ -43,6 +43,7 @@ _OUTPUT_ATTRIBUTES = (
     "size_bytes",
 )
 
+
 async def flush(
     tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
 ) -> bool:

@@ -185,9 +185,7 @@ class DocumentSaving:
     ) -> None:
         async with self._database.transaction(recorder=True) as tx:
             # What rooms are told is a version of its own, which the file has too.
-            editor = await self._store.edit_any(
-                tx, document_id, origin="save", save=lambda: False
-            )
+            editor = await self._store.edit_any(tx, document_id, origin="save", save=lambda: False)
             is_current = editor.version == version
             editor.memory.tell_saved(editor.path, state.hash)
             await editor.flush()

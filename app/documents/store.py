@@ -9,7 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -23,8 +23,8 @@ from app.db.engine import Database, Transaction
 from app.documents import load, queries, text
 from app.documents.editor import NotebookEditor
 from app.documents.memory import NotebookMemory
-from app.documents.merge_state import Stored
 from app.documents.merge import base_of
+from app.documents.merge_state import Stored
 from app.documents.replace import identify
 from app.documents.saver import Saver
 from app.documents.saving import DocumentSaving, as_file, text_base
@@ -58,7 +58,8 @@ class DocumentStore:
 
     `listeners` are called after each commit with the updates that it stored, and those of other
     processes that this one learned of for it. `autosaves` tells whether a changed document is to
-    be saved by itself.
+    be saved by itself. `settled` waits until what peers of a document have done is stored: they
+    see each other's edits before that, and who opens or finds a document must see no less.
     """
 
     def __init__(self, database: Database, disk: Disk, settings: Settings) -> None:
@@ -67,6 +68,7 @@ class DocumentStore:
         self._slots: OrderedDict[uuid.UUID, _Slot] = OrderedDict()
         self.listeners: list[Listener] = []
         self.autosaves: Callable[[uuid.UUID], bool] = lambda _: True
+        self.settled: Callable[[uuid.UUID], Awaitable[None]] | None = None
         self._saving = DocumentSaving(database, disk, self)
         self._saver = Saver(
             self._saving.save,
@@ -114,6 +116,9 @@ class DocumentStore:
     async def _open(self, path: str, kind: str, actor_id: uuid.UUID | None) -> Document:
         path = self._disk.normalized(path)
         document = await self._document_at(path)
+        if document is not None and self.settled is not None:
+            await self.settled(document.id)
+            document = await self._document(document.id)
         if document is not None and document.type != kind:
             raise BadRequestError(f"{path} is open as a {document.type}", reason="bad type")
         try:
@@ -149,9 +154,12 @@ class DocumentStore:
         for prefix in _ID_PREFIXES:
             bare = bare.removeprefix(prefix)
         try:
-            document = await self._document(uuid.UUID(bare))
+            key = uuid.UUID(bare)
         except ValueError:
             raise NotFoundError(f"No such document: {document_id}") from None
+        if self.settled is not None:
+            await self.settled(key)
+        document = await self._document(key)
         if document.type != "notebook" and not any_type:
             raise NotFoundError(f"No such notebook: {document_id}")
         return document
@@ -262,9 +270,7 @@ class DocumentStore:
         """Return a document's version and its whole Yjs state."""
         return await self._read(document_id, lambda memory: memory.doc.get_update())
 
-    async def _read(
-        self, document_id: uuid.UUID, what: Callable[[Memory], T]
-    ) -> tuple[int, T]:
+    async def _read(self, document_id: uuid.UUID, what: Callable[[Memory], T]) -> tuple[int, T]:
         async with self._database.read() as tx:
             await tx.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             slot = self._slot(document_id)
@@ -299,7 +305,12 @@ class DocumentStore:
 
     async def is_open(self, path: str) -> bool:
         """Tell whether a file has a document."""
-        return await self._document_at(self._disk.normalized(path)) is not None
+        return await self.type_at(path) is not None
+
+    async def type_at(self, path: str) -> str | None:
+        """Return the type of a file's document, None when it has none."""
+        document = await self._document_at(self._disk.normalized(path))
+        return None if document is None else document.type
 
     async def put_notebook(
         self, path: str, notebook: dict[str, Any], *, actor_id: uuid.UUID | None
@@ -353,6 +364,25 @@ class DocumentStore:
             found = (await session.execute(rows.document_ids(path))).scalars().all()
         async with self._saving.holding(found) as tx:
             yield tx
+
+    async def tell_opened(self, document_id: uuid.UUID) -> None:
+        """Say in the document what its file is, for front ends; no reason to write that file.
+
+        NotFoundError when there is no such document.
+        """
+        async with self._database.transaction(recorder=True) as tx:
+            editor = await self.edit_any(tx, document_id, origin="save", save=lambda: False)
+            version = editor.version
+            query = select(Document.disk_hash).where(Document.id == document_id)
+            file_hash = (await tx.execute(query)).scalar_one()
+            editor.memory.tell_opened(editor.path, file_hash)
+            await editor.flush()
+            await tx.execute(
+                update(Document)
+                .where(Document.id == document_id, Document.saved_version == version)
+                .values(saved_version=editor.version),
+                execution_options={"synchronize_session": False},
+            )
 
     def touch(self, document_id: uuid.UUID) -> None:
         """Have a document saved soon."""
@@ -410,9 +440,7 @@ class DocumentStore:
             await tx.refresh(document)
             return document
 
-    async def _follow(
-        self, tx: Transaction, path: str, file: NotebookFile | TextFile
-    ) -> None:
+    async def _follow(self, tx: Transaction, path: str, file: NotebookFile | TextFile) -> None:
         """Let the rows of a file that another program renamed to `path` follow it.
 
         The watcher does it too, but people open a file sooner.
@@ -479,9 +507,7 @@ _KINDS: dict[type, dict[str, str]] = {
 }
 
 
-async def _content_id(
-    tx: Transaction, path: str, file: NotebookFile | TextFile
-) -> uuid.UUID:
+async def _content_id(tx: Transaction, path: str, file: NotebookFile | TextFile) -> uuid.UUID:
     """Return the id of the file's row, locked, made if absent."""
     folder, _, name = path.rpartition("/")
     columns = {

@@ -66,9 +66,7 @@ def _changes(old: list[str], text: str) -> list[_Change]:
     ]
 
 
-def _next_group(
-    ours: list[_Change], theirs: list[_Change]
-) -> tuple[list[_Change], list[_Change]]:
+def _next_group(ours: list[_Change], theirs: list[_Change]) -> tuple[list[_Change], list[_Change]]:
     """Take the first changes, of both sides, that touch the same lines out of the lists."""
     mine: list[_Change] = []
     other: list[_Change] = []
