@@ -41,6 +41,7 @@ from app.contents.watcher import Watcher
 from app.db.engine import Database, is_transient
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
+from app.documents.undo import Undo
 from app.errors import DomainError
 from app.events.actions import TellActions
 from app.events.events import Events
@@ -99,6 +100,7 @@ async def _running(
     app.state.disk = disk
     app.state.documents = store
     app.state.rooms = rooms
+    app.state.undo = Undo(database, store)
     app.state.following = following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)

@@ -36,6 +36,7 @@ def upgrade():
         "document_updates",
         sa.Column("edits", sa.Integer(), server_default=sa.text("1"), nullable=False),
     )
+    op.add_column("document_updates", sa.Column("undoes", sa.ARRAY(sa.BigInteger()), nullable=True))
     op.create_check_constraint(
         op.f("document_updates_edits_check"), "document_updates", "edits >= 1"
     )
@@ -129,6 +130,7 @@ def downgrade():
     op.drop_constraint(op.f("document_updates_origin_check"), "document_updates")
     op.create_check_constraint(op.f("document_updates_origin_check"), "document_updates", _OLD)
     op.drop_constraint(op.f("document_updates_edits_check"), "document_updates")
+    op.drop_column("document_updates", "undoes")
     op.drop_column("document_updates", "edits")
     op.drop_constraint(op.f("documents_compacted_not_ahead_check"), "documents")
     op.drop_column("documents", "compacted_version")

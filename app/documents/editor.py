@@ -39,6 +39,7 @@ class NotebookEditor:
         self._memory = memory
         self.origin = origin
         self.actor_id = actor_id
+        self.undoes: list[int] | None = None
 
     @property
     def document_id(self) -> uuid.UUID:
@@ -70,7 +71,13 @@ class NotebookEditor:
 
     async def flush(self) -> None:
         """Store the edits made so far; done before the commit by itself."""
-        await project.flush(self._tx, self._memory, origin=self.origin, actor_id=self.actor_id)
+        await project.flush(
+            self._tx,
+            self._memory,
+            origin=self.origin,
+            actor_id=self.actor_id,
+            undoes=self.undoes,
+        )
 
     def cell_ids(self) -> list[str]:
         """Return the ids of the cells in the notebook's order."""

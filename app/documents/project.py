@@ -45,7 +45,12 @@ _OUTPUT_ATTRIBUTES = (
 
 
 async def flush(
-    tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
+    tx: Transaction,
+    memory: NotebookMemory,
+    *,
+    origin: str,
+    actor_id: uuid.UUID | None,
+    undoes: list[int] | None = None,
 ) -> bool:
     """Store all edits since the last flush; tell whether there were any.
 
@@ -55,7 +60,7 @@ async def flush(
     memory.store_streams()
     if not memory.updates:
         return False
-    await updates.append(tx, memory, origin=origin, actor_id=actor_id)
+    await updates.append(tx, memory, origin=origin, actor_id=actor_id, undoes=undoes)
     await _write_notebook(tx, memory)
     new_cells = await _write_cells(tx, memory)
     await _write_outputs(tx, memory, new_cells)

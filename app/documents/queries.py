@@ -79,6 +79,31 @@ def updates_after(document_id: uuid.UUID, version: int, last: int) -> Select[int
     )
 
 
+def history_after(document_id: uuid.UUID, version: int, last: int) -> Select[*tuple[Any, ...]]:
+    """The updates of a document after `version` up to `last`, with who made them and when."""
+    return (
+        select(
+            DocumentUpdate.version,
+            DocumentUpdate.update,
+            DocumentUpdate.actor_id,
+            DocumentUpdate.origin,
+            DocumentUpdate.undoes,
+            DocumentUpdate.created_at,
+        )
+        .where(
+            DocumentUpdate.document_id == document_id,
+            DocumentUpdate.version > version,
+            DocumentUpdate.version <= last,
+        )
+        .order_by(DocumentUpdate.version)
+    )
+
+
+def compacted_version(document_id: uuid.UUID) -> Select[int]:
+    """The version up to which a document's updates may be joined or gone."""
+    return select(Document.compacted_version).where(Document.id == document_id)
+
+
 def cells_of(document_id: uuid.UUID) -> Select[Any]:
     """A notebook's cells in order."""
     return select(Cell).where(Cell.notebook_id == document_id).order_by(Cell.position, Cell.id)

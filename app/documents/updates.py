@@ -31,7 +31,12 @@ _APPEND_UPDATE = insert(_UPDATES)
 
 
 async def append(
-    tx: Transaction, memory: MergeState, *, origin: str, actor_id: uuid.UUID | None
+    tx: Transaction,
+    memory: MergeState,
+    *,
+    origin: str,
+    actor_id: uuid.UUID | None,
+    undoes: list[int] | None = None,
 ) -> None:
     """Store what was done since the last time as one update, and raise the version.
 
@@ -53,6 +58,7 @@ async def append(
             "update": merged,
             "actor_id": actor_id,
             "origin": origin,
+            "undoes": undoes,
         },
     )
     memory.stored.append(Stored(memory.version, merged))
