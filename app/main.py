@@ -27,6 +27,8 @@ from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.collaboration import notices
+from app.collaboration.fork_routes import router as forks_of_documents
 from app.collaboration.rooms import Rooms
 from app.collaboration.routes import router as collaboration
 from app.comms.routes import router as comms
@@ -39,6 +41,8 @@ from app.contents.following import Following
 from app.contents.routes import router as contents
 from app.contents.watcher import Watcher
 from app.db.engine import Database, is_transient
+from app.documents.history import History
+from app.documents.history_routes import router as histories
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
 from app.documents.undo import Undo
@@ -99,8 +103,7 @@ async def _running(
     app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
     app.state.disk = disk
     app.state.documents = store
-    app.state.rooms = rooms
-    app.state.undo = Undo(database, store)
+    _add_rooms(app, database, store, rooms)
     app.state.following = following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
@@ -136,6 +139,13 @@ async def _running(
         await database.close()
 
 
+def _add_rooms(app: FastAPI, database: Database, store: DocumentStore, rooms: Rooms) -> None:
+    app.state.rooms = rooms
+    app.state.forks = rooms.forks
+    app.state.undo = Undo(database, store)
+    app.state.history = History(database, store, app.state.undo)
+
+
 def create_app(settings: Settings, *, database_url: str, token: str, data_dir: Path) -> FastAPI:
     """Return the application on a migrated database; `data_dir` is for kernels' logs."""
     app = FastAPI(
@@ -151,6 +161,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     )
     app.state.settings = settings
     app.state.events = Events()
+    notices.register(app.state.events)
     app.state.metrics = Metrics()
     app.state.nbconvert_slots = asyncio.Semaphore(settings.nbconvert_concurrency)
     # What runs the application says how to stop it, and where it is.
@@ -179,7 +190,9 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         sessions,
         executions,
         documents,
+        histories,
         collaboration,
+        forks_of_documents,
         contents,
         files,
         terminals,

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.collaboration import queries
+from app.collaboration.forks import Forks
 from app.collaboration.peer import Peer
 from app.collaboration.relay import Relay
 from app.collaboration.rights import Rights, everyone_writes
@@ -41,6 +42,7 @@ class Rooms:
         self._relay = Relay(database.url, self._versions, self._awareness)
         self._poll: asyncio.Task[None] | None = None
         self.everywhere = RoomBase(GLOBAL_AWARENESS, self._relay.tell_awareness)
+        self.forks = Forks(database, store)
         self.rights: Rights = everyone_writes
         self.session_id = ""
         store.listeners.append(self._stored)
@@ -73,6 +75,7 @@ class Rooms:
                 peer.end(1012, "the server is shutting down")
         for room in list(self._rooms.values()):
             await room.close()
+        await self.forks.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._relay.close()
 

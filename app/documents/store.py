@@ -21,6 +21,7 @@ from app.contents.disk import Disk, DiskChangedError, NotebookFile, TextFile
 from app.contents.notebook_format import as_notebook, serialized
 from app.db.engine import Database, Transaction
 from app.documents import load, queries, text
+from app.documents.compaction import Compaction
 from app.documents.editor import NotebookEditor
 from app.documents.memory import NotebookMemory
 from app.documents.merge import base_of
@@ -70,6 +71,11 @@ class DocumentStore:
         self.autosaves: Callable[[uuid.UUID], bool] = lambda _: True
         self.settled: Callable[[uuid.UUID], Awaitable[None]] | None = None
         self._saving = DocumentSaving(database, disk, self)
+        self.compaction = Compaction(
+            database,
+            undo_days=settings.document_undo_days,
+            history_days=settings.document_history_days,
+        )
         self._saver = Saver(
             self._saving.save,
             delay_seconds=settings.save_delay_seconds,
@@ -78,6 +84,7 @@ class DocumentStore:
 
     async def start(self) -> None:
         """Have every document saved whose file is behind: a server ended before it could."""
+        self.compaction.start()
         async with self._database.read() as session:
             unsaved = (await session.execute(queries.unsaved_documents())).scalars().all()
         for document_id in unsaved:
@@ -89,6 +96,7 @@ class DocumentStore:
 
     async def close(self) -> None:
         """Save what is to be saved, and end."""
+        await self.compaction.close()
         await self._saver.close()
 
     async def open_notebook(self, path: str, *, actor_id: uuid.UUID | None) -> Document:
@@ -312,6 +320,13 @@ class DocumentStore:
         document = await self._document_at(self._disk.normalized(path))
         return None if document is None else document.type
 
+    async def at(self, path: str) -> Document:
+        """Return the document of a file that has one; NotFoundError otherwise."""
+        document = await self._document_at(self._disk.normalized(path))
+        if document is None:
+            raise NotFoundError(f"No document is open at {path}")
+        return document
+
     async def put_notebook(
         self, path: str, notebook: dict[str, Any], *, actor_id: uuid.UUID | None
     ) -> Document:
@@ -480,7 +495,8 @@ class DocumentStore:
             slot.memory = None
             raise NotFoundError(f"No such document: {document_id}")
         memory, slot.memory = slot.memory, None
-        if memory is None or memory.version > found.version:
+        known = memory.version if memory is not None else -1
+        if memory is None or not found.compacted_version <= known <= found.version:
             build = load.build if found.type == "notebook" else text.build
             memory = await build(tx, document_id, found.version)
         elif memory.version < found.version:

@@ -58,6 +58,7 @@ class UndoHistory:
         self._entries: dict[int, Entry] = {}
         self._authors: Authors = {}
         self._steps: dict[uuid.UUID | None, _Steps] = {}
+        self.touched: dict[int, dict[str, list[str]]] = {}
 
     @property
     def version(self) -> int:
@@ -84,6 +85,7 @@ class UndoHistory:
             touched = self._apply(row.update)
             self._take(entry, touched)
             self._memory.version = row.version
+            self.touched[row.version] = entry.summary()
             for numbers in entry.inserted.values():
                 for number in numbers:
                     self._authors.setdefault(number, (row.version, row.actor_id))
@@ -208,6 +210,15 @@ class Undo:
             history = await self._history(tx, editor)
         undo, redo = history.counts(actor_id)
         return {"undo": undo, "redo": redo}
+
+    async def changes(
+        self, document_id: uuid.UUID
+    ) -> tuple[UndoHistory, dict[int, dict[str, list[str]]]]:
+        """Return a document's history, and by version what was done to which cell."""
+        async with self._database.transaction() as tx:
+            editor = await self._store.edit_any(tx, document_id, origin="api")
+            history = await self._history(tx, editor)
+        return history, history.touched
 
     async def perform(
         self, document_id: uuid.UUID, actor_id: uuid.UUID, *, redo: bool, steps: int

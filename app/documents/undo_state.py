@@ -48,6 +48,22 @@ class Entry:
             )
         )
 
+    def summary(self) -> dict[str, list[str]]:
+        """Return by cell's id what was done to it; the notebook's own fields have no id."""
+        found: dict[str, set[str]] = {}
+        for what, cell_ids in (
+            ("inserted", self.cells_inserted),
+            ("deleted", self.cells_deleted),
+            ("moved", self.moved),
+            ("text", [one for one, numbers in self.inserted.items() if numbers]),
+            ("text", [one for one, numbers in self.deleted.items() if numbers]),
+        ):
+            for cell_id in cell_ids:
+                found.setdefault(cell_id, set()).add(what)
+        for owner, name in self.fields:
+            found.setdefault(owner or "", set()).add(name.partition(".")[0])
+        return {cell_id: sorted(what) for cell_id, what in found.items()}
+
 
 class Track:
     """A text with its dead characters; each character has a number that is used once."""

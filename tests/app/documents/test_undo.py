@@ -41,9 +41,7 @@ class People:
 
     async def edit(self, who, function, *arguments):
         async with self.database.transaction() as tx:
-            editor = await self.store.edit(
-                tx, self.document, origin="api", actor_id=self.ids[who]
-            )
+            editor = await self.store.edit(tx, self.document, origin="api", actor_id=self.ids[who])
             return function(editor, *arguments)
 
     async def undo(self, who, steps=1):
@@ -102,7 +100,10 @@ async def test_each_kind_of_edit_is_taken_back_and_done_again(people):
     assert first[0]["outputs"][0]["text"] == "said"
     assert first[0]["metadata"] == {}
     assert await people.undo("ada") | {"version": 0} == {
-        "done": 0, "version": 0, "undo": 0, "redo": 7
+        "done": 0,
+        "version": 0,
+        "undo": 0,
+        "redo": 7,
     }
     for state in reversed(states[:-1]):
         people.restart()
@@ -137,9 +138,7 @@ async def test_what_was_undone_twice_comes_back_once(people):
     await people.redo("ada")
     assert (await people.texts())[0] == "oneab"
     await people.edit("ada", cells.change, "c1", {"source": "oneabc"})
-    assert await people.undoing.counts(people.document, people.ids["ada"]) == {
-        "undo": 2, "redo": 0
-    }
+    assert await people.undoing.counts(people.document, people.ids["ada"]) == {"undo": 2, "redo": 0}
 
 
 WORDS = st.text(alphabet="abcd", min_size=1, max_size=3)
@@ -172,8 +171,10 @@ async def do(people, step):
         return
     source = known[rest[0]]["source"]
     if kind == "type":
-        splice = {"offset": min(rest[1], len(source)), "insert": rest[2].upper()
-                  if who == "ada" else rest[2]}
+        splice = {
+            "offset": min(rest[1], len(source)),
+            "insert": rest[2].upper() if who == "ada" else rest[2],
+        }
         await people.edit(who, cells.change, rest[0], {"splices": [splice]})
     elif kind == "cut":
         place = min(rest[1], len(source))
