@@ -19,7 +19,14 @@ from models.documents import (
     Notebook,
     TextContent,
 )
-from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.executions import (
+    Comm,
+    CommMessage,
+    Execution,
+    IdempotencyKey,
+    InputRequest,
+    Output,
+)
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
 from models.services import ConfigSection, Terminal
@@ -39,6 +46,7 @@ __all__ = [
     "DocumentUpdate",
     "DocumentVersion",
     "Execution",
+    "IdempotencyKey",
     "InputRequest",
     "Kernel",
     "Kernelspec",
