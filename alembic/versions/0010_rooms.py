@@ -5,7 +5,7 @@ that come back after a restart find the session that they left. Fast on any data
 columns have constant defaults.
 
 Revision ID: 0010
-Revises: 0005
+Revises: 0030
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from alembic import op
 
 
 revision = "0010"
-down_revision = "0005"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
