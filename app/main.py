@@ -27,6 +27,7 @@ from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.auth.revocations import Revocations
 from app.collaboration import notices
 from app.collaboration.fork_routes import router as forks_of_documents
 from app.collaboration.rooms import Rooms
@@ -40,6 +41,7 @@ from app.contents.files import router as files
 from app.contents.following import Following
 from app.contents.routes import router as contents
 from app.contents.watcher import Watcher
+from app.db import asker
 from app.db.engine import Database, is_transient
 from app.documents.history import History
 from app.documents.history_routes import router as histories
@@ -63,6 +65,9 @@ from app.limits import BodyLimit, LastResort
 from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
+from app.people.homes import Homes
+from app.people.routes import router as people
+from app.people.sharing import router as sharing
 from app.recorder.waiters import Waiters
 from app.refresh.routes import router as refresh
 from app.sessions.routes import router as sessions
@@ -76,40 +81,42 @@ from app.web import ExactJSONResponse, refuse_websocket
 
 log = logging.getLogger(__name__)
 
+# insufficient_privilege: a policy or a missing grant refused what a route had let through.
+_NOT_ALLOWED = "42501"
+
 
 @asynccontextmanager
 async def _running(
     app: FastAPI, settings: Settings, *, database_url: str, token: str, data_dir: Path
 ) -> AsyncIterator[None]:
     """Put the parts together, run them, and end them in the reverse order."""
+    # Tasks that are started here, not by requests, work for the server.
+    asker.act_for(asker.Server.ITSELF)
     database = Database(
         database_url,
         pool_size=settings.database_pool_size,
         recorder_pool_size=settings.recorder_pool_size,
     )
-    async with database.transaction() as tx:
+    async with database.transaction(as_server=True) as tx:
         owner = await ensure_owner(tx, settings.owner)
     disk = Disk(settings.root_dir, settings)
     store = DocumentStore(database, disk, settings)
-    rooms = Rooms(database, store, settings)
     following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
     watcher = Watcher(disk, following, settings)
     waiters = Waiters()
     host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
-    app.state.settings = settings
     app.state.database = database
     secret = read_secret(settings, data_dir)
     app.state.cookies = LoginCookies(secret, settings)
-    app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
-    app.state.disk = disk
-    app.state.documents = store
-    _add_rooms(app, database, store, rooms)
-    app.state.following = following
+    authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+    app.state.authenticator = authenticator
+    app.state.homes = homes = Homes(database, settings.root_dir)
+    app.state.revocations = revocations = Revocations(database, authenticator, on_told=[homes.make])
+    app.state.disk, app.state.documents, app.state.following = disk, store, following
+    rooms = _add_rooms(app, settings, database, store)
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
-    app.state.watcher = watcher
-    app.state.waiters = waiters
-    app.state.kernels = host
+    app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host
     app.state.session_locks = WeakValueDictionary()
     app.state.culler = culler = Culler(database, host, waiters, settings)
     # What dead servers left is settled first: documents are then saved as they are now.
@@ -120,6 +127,8 @@ async def _running(
         database, settings, host.server_id, server_url=app.state.server_url
     )
     await app.state.terminals.open()
+    await homes.make()
+    revocations.start()
     watcher.start()
     culler.start()
     # What has been imported and made so far stays: a full collection that walks it takes as
@@ -130,6 +139,7 @@ async def _running(
     try:
         yield
     finally:
+        await revocations.close()
         await culler.close()
         await watcher.close()
         await app.state.terminals.close()
@@ -139,11 +149,12 @@ async def _running(
         await database.close()
 
 
-def _add_rooms(app: FastAPI, database: Database, store: DocumentStore, rooms: Rooms) -> None:
-    app.state.rooms = rooms
+def _add_rooms(app: FastAPI, settings: Settings, database: Database, store: DocumentStore) -> Rooms:
+    app.state.rooms = rooms = Rooms(database, store, settings)
     app.state.forks = rooms.forks
     app.state.undo = Undo(database, store)
     app.state.history = History(database, store, app.state.undo)
+    return rooms
 
 
 def create_app(settings: Settings, *, database_url: str, token: str, data_dir: Path) -> FastAPI:
@@ -199,6 +210,8 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         terminals,
         config,
         identity,
+        people,
+        sharing,
         nbconvert,
         events,
         refresh,
@@ -259,6 +272,9 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     if is_transient(error) or isinstance(error, PoolTimeoutError):
         log.warning("%s %s: %s", request.method, request.url.path, error)
         return _answer(503, "The database cannot be reached now", "try again")
+    if isinstance(error, DBAPIError) and _code(error) == _NOT_ALLOWED:
+        log.warning("%s %s: %s", request.method, request.url.path, error.orig)
+        return _answer(403, "Forbidden", "the database refused")
     if isinstance(error, DBAPIError) and _is_data_exception(error):
         # Names, paths and ids are kept as plain text; code and outputs take everything.
         return _answer(400, "A value of the request is not one that PostgreSQL can hold")
@@ -270,9 +286,13 @@ def _is_data_exception(error: DBAPIError) -> bool:
 
     Class 22 of https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
+    return _code(error).startswith("22")
+
+
+def _code(error: DBAPIError) -> str:
+    """Return the SQLSTATE of the database's error, "" without one."""
     cause = getattr(error.orig, "__cause__", None)
-    code = getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None)
-    return str(code).startswith("22")
+    return str(getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None) or "")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:

@@ -93,7 +93,7 @@ class Stock:
 
     async def stored_bytes(self) -> int:
         """The size of the SQLite file that updates are kept in."""
-        return sum(path.stat().st_size for path in self.root_dir.glob(".jupyter_ystore.db*"))
+        return sum(path.stat().st_size for path in self.folder.rglob("*ystore*.db*"))
 
 
 class Ours(Server):

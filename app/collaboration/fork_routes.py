@@ -23,7 +23,9 @@ Writer = Annotated[Identity, allow("write", "documents")]
 
 
 @router.get("/api/collaboration/timeline/{path:path}")
-async def get_timeline(path: str, request: Request, identity: Reader) -> Response:
+async def get_timeline(
+    path: str, request: Request, identity: Annotated[Identity, allow("read", "contents")]
+) -> Response:
     """Make a room in which a document's history can be walked; answer it, and when things changed.
 
     Whatever the query says, the document is that of the file.

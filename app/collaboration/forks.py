@@ -151,7 +151,7 @@ class Forks:
     async def timeline(self, document_id: uuid.UUID) -> tuple[str, Timeline]:
         """Make a timeline of a document; return its room's name too."""
         state = MergeState(document_id)
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             compacted = (
                 await tx.execute(queries.compacted_version(document_id))
             ).scalar_one_or_none()
@@ -199,7 +199,7 @@ class Forks:
             state=state,
             actor_id=actor_id,
         )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             tx.add(fork)
         return fork
 
@@ -210,7 +210,7 @@ class Forks:
             .where(DocumentFork.document_id == document_id)
             .order_by(DocumentFork.created_at, DocumentFork.id)
         )
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             return list((await tx.execute(query)).scalars())
 
     async def find(self, name: str) -> DocumentFork:
@@ -219,7 +219,7 @@ class Forks:
             key = uuid.UUID(hex=name)
         except ValueError:
             raise NotFoundError(f"No such fork: {name}") from None
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             fork = await tx.get(DocumentFork, key)
         if fork is None:
             raise NotFoundError(f"No such fork: {name}")
@@ -249,7 +249,7 @@ class Forks:
         state = opened[1].doc.get_update() if opened else fork.state
         if task := self._saving.pop(name, None):
             task.cancel()
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             if merge:
                 editor = await self._store.edit_any(
                     tx, fork.document_id, origin="api", actor_id=actor_id

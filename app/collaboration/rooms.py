@@ -13,7 +13,7 @@ from app.collaboration import queries
 from app.collaboration.forks import Forks
 from app.collaboration.peer import Peer
 from app.collaboration.relay import Relay
-from app.collaboration.rights import Rights, everyone_writes
+from app.collaboration.rights import Rights, by_permissions
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
 from app.db.engine import Database
 from app.documents.merge_state import Stored
@@ -43,7 +43,7 @@ class Rooms:
         self._poll: asyncio.Task[None] | None = None
         self.everywhere = RoomBase(GLOBAL_AWARENESS, self._relay.tell_awareness)
         self.forks = Forks(database, store)
-        self.rights: Rights = everyone_writes
+        self.rights: Rights = by_permissions(database)
         self.session_id = ""
         store.listeners.append(self._stored)
         store.autosaves = self._autosaves
@@ -171,7 +171,7 @@ class Rooms:
             if not rooms:
                 continue
             try:
-                async with self._database.read() as tx:
+                async with self._database.read(recorder=True) as tx:
                     found = (await tx.execute(queries.versions(list(rooms)))).all()
                 known = {row.id: row for row in found}
                 for document_id, room in rooms.items():

@@ -34,7 +34,7 @@ _SAVE_SECONDS = 60.0
 
 @router.put("/api/collaboration/session/{path:path}")
 async def put_session(
-    path: str, request: Request, identity: Annotated[Identity, allow("read", "documents")]
+    path: str, request: Request, identity: Annotated[Identity, allow("read", "contents")]
 ) -> Response:
     """Open a document for a room: answer its id and the session's; 201 when it is new.
 

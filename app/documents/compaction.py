@@ -67,7 +67,7 @@ class Compaction:
 
     async def run(self) -> int:
         """Compact the documents for which it is worth it; return how many."""
-        async with self._database.read() as tx:
+        async with self._database.read(recorder=True) as tx:
             query = queries.documents_to_compact(self._undo, self._history, self._worth)
             found = list((await tx.execute(query)).scalars())
         for document_id in found:

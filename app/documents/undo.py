@@ -205,7 +205,7 @@ class Undo:
 
     async def counts(self, document_id: uuid.UUID, actor_id: uuid.UUID) -> dict[str, int]:
         """Return how many steps a user can undo and redo; NotFoundError without a document."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             editor = await self._store.edit_any(tx, document_id, origin="api", actor_id=actor_id)
             history = await self._history(tx, editor)
         undo, redo = history.counts(actor_id)
@@ -215,7 +215,7 @@ class Undo:
         self, document_id: uuid.UUID
     ) -> tuple[UndoHistory, dict[int, dict[str, list[str]]]]:
         """Return a document's history, and by version what was done to which cell."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             editor = await self._store.edit_any(tx, document_id, origin="api")
             history = await self._history(tx, editor)
         return history, history.touched

@@ -106,6 +106,11 @@ async def write_snapshot(tx: Transaction, memory: MergeState) -> None:
     size = max(_SNAPSHOT_BYTES, memory.snapshot_bytes)
     if memory.updates_since_snapshot < updates and memory.bytes_since_snapshot < size:
         return
+    if memory.version == 1:
+        # The update that loaded the file is the whole state: once is enough.
+        memory.snapshot_bytes = memory.bytes_since_snapshot
+        memory.updates_since_snapshot = memory.bytes_since_snapshot = 0
+        return
     state = memory.doc.get_update()
     await tx.execute(
         insert(DocumentSnapshot).values(
