@@ -50,9 +50,9 @@ async def get_timeline(
     )
 
 
-@router.put("/api/collaboration/undo_redo/{name:path}")
+@router.put("/api/collaboration/undo_redo/{room_name:path}")
 async def walk_timeline(
-    name: str,  # noqa: ARG001 (front ends send another's)
+    room_name: str,  # noqa: ARG001 (front ends send another's)
     request: Request,
     _: Reader,
 ) -> Response:
@@ -76,20 +76,20 @@ async def walk_timeline(
     return _json({"status": "undone" if action == "undo" else "redone"})
 
 
-@router.get("/api/collaboration/fork/{name:path}")
-async def get_forks(name: str, request: Request, identity: Reader) -> Response:
+@router.get("/api/collaboration/fork/{document_id:path}")
+async def get_forks(document_id: str, request: Request, identity: Reader) -> Response:
     """Answer a room's forks by the names of their rooms."""
     forks: Forks = request.app.state.forks
-    document = await _document(request, name, identity)
-    return _json({one.id.hex: _info(one, name) for one in await forks.of(document.id)})
+    document = await _document(request, document_id, identity)
+    return _json({one.id.hex: _info(one, document_id) for one in await forks.of(document.id)})
 
 
-@router.put("/api/collaboration/fork/{name:path}", status_code=201)
-async def put_fork(name: str, request: Request, identity: Writer) -> Response:
+@router.put("/api/collaboration/fork/{document_id:path}", status_code=201)
+async def put_fork(document_id: str, request: Request, identity: Writer) -> Response:
     """Fork a room's document: `title`, `description`, `synchronize`."""
     forks: Forks = request.app.state.forks
     rooms: Rooms = request.app.state.rooms
-    document = await _document(request, name, identity)
+    document = await _document(request, document_id, identity)
     body = await json_body(request) if (await request.body()).strip() else {}
     fork = await forks.create(
         document.id,
@@ -98,27 +98,27 @@ async def put_fork(name: str, request: Request, identity: Writer) -> Response:
         synchronize=bool(body.get("synchronize", False)),
         actor_id=identity.id,
     )
-    info = _info(fork, name)
+    info = _info(fork, document_id)
     notices.tell_fork(request.app.state.events, fork.id.hex, info, identity.name, "create")
     answer = {"sessionId": rooms.session_id, "fork_roomid": fork.id.hex, "fork_info": info}
     return _json(answer, status=201)
 
 
-@router.delete("/api/collaboration/fork/{name:path}")
+@router.delete("/api/collaboration/fork/{fork_id}")
 async def delete_fork(
-    name: str, request: Request, identity: Writer, merge: str = "false"
+    fork_id: str, request: Request, identity: Writer, merge: str = "false"
 ) -> Response:
     """Drop a fork, with `merge=true` after its edits were made in its document."""
     forks: Forks = request.app.state.forks
     documents: DocumentStore = request.app.state.documents
-    found = await forks.find(name)
+    found = await forks.find(fork_id)
     document = await documents.find(document_id=str(found.document_id), any_type=True)
     right = await request.app.state.rooms.rights(identity, document.id)
     if right != "write":
         raise ForbiddenError("You may not change this document")
-    fork = await forks.delete(name, merge=merge == "true", actor_id=identity.id)
+    fork = await forks.delete(fork_id, merge=merge == "true", actor_id=identity.id)
     info = _info(fork, _room(document))
-    notices.tell_fork(request.app.state.events, name, info, identity.name, "delete")
+    notices.tell_fork(request.app.state.events, fork_id, info, identity.name, "delete")
     return Response(status_code=200)
 
 

@@ -65,15 +65,18 @@ async def put_session(
     )
 
 
-@router.websocket("/api/collaboration/room/{name:path}")
+@router.websocket("/api/collaboration/room/{room_name:path}")
 async def enter_room(
-    websocket: WebSocket, name: str, identity: Annotated[Identity, allow("read", "documents")]
+    websocket: WebSocket,
+    room_name: str,
+    identity: Annotated[Identity, allow("read", "documents")],
 ) -> None:
     """Let a peer into a room until either leaves.
 
     Closes with 1003 when the session is not this database's, with 4404 without a document, 4400
     when the document has another form; reasons are JSON.
     """
+    name = room_name
     rooms: Rooms = websocket.app.state.rooms
     await websocket.accept()
     room: RoomBase
