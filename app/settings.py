@@ -88,3 +88,7 @@ class Settings(BaseSettings):
     identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))
     nbconvert_concurrency: int = Field(default=2, ge=1)
     metrics_public: bool = False
+    # The front end: whether documents are shared live, and more for the pages' configuration.
+    default_url: str = "/lab"
+    collaboration: bool = True
+    page_config: dict[str, Any] = {}

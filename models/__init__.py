@@ -17,6 +17,7 @@ from models.documents import (
 )
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
+from models.lab import LabSetting, LabWorkspace
 from models.people import Token, User
 from models.services import ConfigSection, Terminal
 
@@ -35,6 +36,8 @@ __all__ = [
     "InputRequest",
     "Kernel",
     "Kernelspec",
+    "LabSetting",
+    "LabWorkspace",
     "Notebook",
     "Output",
     "ServerProcess",

@@ -35,6 +35,7 @@ Resource = Literal[
     "executions",
     "kernels",
     "kernelspecs",
+    "lab",
     "nbconvert",
     "server",
     "sessions",

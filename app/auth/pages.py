@@ -145,8 +145,10 @@ async def log_out(request: Request) -> Response:
 async def first_page(
     request: Request, identity: Annotated[Identity, allow("read", "server")]
 ) -> Response:
-    """Say what this server is, to a person whose browser came here."""
+    """Go to the front end; without one, say what this server is."""
     settings: Settings = request.app.state.settings
+    if request.app.state.front_end is not None:
+        return RedirectResponse(settings.base_url + request.app.state.front_end, 302)
     rows = {
         "Version": __version__,
         "Logged in as": identity.display_name,
