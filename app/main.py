@@ -43,6 +43,8 @@ from app.errors import DomainError
 from app.events.actions import TellActions
 from app.events.events import Events
 from app.events.routes import router as events
+from app.executions.gathering import Gathering
+from app.executions.nbmodel import router as nbmodel
 from app.executions.routes import router as executions
 from app.identity.routes import router as identity
 from app.kernels.culling import Culler
@@ -107,6 +109,7 @@ async def _running(
     app.state.checkpoints = Checkpoints(database, disk, store, following)
     app.state.watcher = watcher
     app.state.waiters = waiters
+    app.state.gathering = Gathering()
     app.state.kernels = host
     app.state.session_locks = WeakValueDictionary()
     app.state.culler = culler = Culler(database, host, waiters, settings)
@@ -184,6 +187,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         comms,
         sessions,
         executions,
+        nbmodel,
         documents,
         contents,
         files,

@@ -11,7 +11,7 @@ from typing import Any
 
 import json5
 from jsonschema import Draft7Validator, ValidationError
-from jupyterlab_server.settings_utils import get_settings
+from jupyterlab_server.settings_utils import _get_overrides, get_settings
 from jupyterlab_server.translation_utils import (
     DEFAULT_LOCALE,
     PSEUDO_LANGUAGE,
@@ -32,6 +32,13 @@ _KEEP_SECONDS = 10.0
 _LANGUAGES_KEPT = 8
 # A folder of user settings that is never there: those of this server are rows.
 _NO_FOLDER = "/nonexistent/user-settings"
+# This server fetches neither news nor versions from elsewhere, so nobody is asked about them.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "@jupyterlab/apputils-extension:notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
+}
 
 Plugin = dict[str, Any]
 
@@ -94,11 +101,17 @@ class SettingSchemas:
         if lab is None:
             return {}
         translator.set_locale(locale)
+        overrides, problem = _get_overrides(str(lab / "settings"))
+        if problem:
+            log.warning("Failed loading overrides: %s", problem)
+        for plugin, defaults in _DEFAULTS.items():
+            overrides[plugin] = defaults | overrides.get(plugin, {})
         try:
             result, warnings = get_settings(
                 str(lab / "settings"),
                 str(lab / "schemas"),
                 _NO_FOLDER,
+                overrides=overrides,
                 labextensions_path=self._assets.extension_paths,
                 translator=translator.translate_schema,
             )
