@@ -27,6 +27,8 @@ from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.collaboration.rooms import Rooms
+from app.collaboration.routes import router as collaboration
 from app.comms.routes import router as comms
 from app.config.routes import router as config
 from app.contents.actions import Actions
@@ -93,6 +95,7 @@ async def _running(
         owner = await ensure_owner(tx, settings.owner)
     disk = Disk(settings.root_dir, settings)
     store = DocumentStore(database, disk, settings)
+    rooms = Rooms(database, store, settings)
     following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
     watcher = Watcher(disk, following, settings)
     waiters = Waiters()
@@ -104,6 +107,7 @@ async def _running(
     app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
     app.state.disk = disk
     app.state.documents = store
+    app.state.rooms = rooms
     app.state.following = following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
@@ -116,6 +120,7 @@ async def _running(
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
     await store.start()
+    await rooms.start()
     app.state.terminals = Terminals(
         database, settings, host.server_id, server_url=app.state.server_url
     )
@@ -133,6 +138,7 @@ async def _running(
         await culler.close()
         await watcher.close()
         await app.state.terminals.close()
+        await rooms.close()
         await host.close()
         await store.close()
         await database.close()
@@ -189,6 +195,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         executions,
         nbmodel,
         documents,
+        collaboration,
         contents,
         files,
         terminals,

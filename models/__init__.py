@@ -9,11 +9,15 @@ from models.base import Base
 from models.documents import (
     Cell,
     Checkpoint,
+    CollaborationSession,
     Content,
     Document,
+    DocumentFork,
     DocumentSnapshot,
     DocumentUpdate,
+    DocumentVersion,
     Notebook,
+    TextContent,
 )
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
@@ -25,13 +29,16 @@ __all__ = [
     "Base",
     "Cell",
     "Checkpoint",
+    "CollaborationSession",
     "Comm",
     "CommMessage",
     "ConfigSection",
     "Content",
     "Document",
+    "DocumentFork",
     "DocumentSnapshot",
     "DocumentUpdate",
+    "DocumentVersion",
     "Execution",
     "InputRequest",
     "Kernel",
@@ -43,6 +50,7 @@ __all__ = [
     "ServerProcess",
     "Session",
     "Terminal",
+    "TextContent",
     "Token",
     "User",
 ]

@@ -15,7 +15,7 @@ _BY_PATH = (
     .where(Content.path == bindparam("path"))
 )
 _CURRENT_VERSION = (
-    select(Document.version, Content.path)
+    select(Document.version, Content.path, Document.type)
     .join(Content, Content.id == Document.content_id)
     .where(Document.id == bindparam("document_id"))
 )
@@ -36,16 +36,16 @@ def document_paths(document_id: uuid.UUID) -> Select[Any]:
     )
 
 
-def locked_version() -> Select[int, str]:
-    """The version and path of the document `document_id`, locked against other edits.
+def locked_version() -> Select[int, str, str]:
+    """The version, path and type of the document `document_id`, locked against other edits.
 
     FOR NO KEY UPDATE: rows that refer to the document may be inserted meanwhile.
     """
     return _LOCKED_VERSION
 
 
-def current_version() -> Select[int, str]:
-    """The version and path of the document `document_id`."""
+def current_version() -> Select[int, str, str]:
+    """The version, path and type of the document `document_id`."""
     return _CURRENT_VERSION
 
 
@@ -56,11 +56,11 @@ def unsaved_documents() -> Select[Any]:
     )
 
 
-def latest_snapshot(document_id: uuid.UUID) -> Select[int, bytes]:
-    """The newest snapshot of a document."""
+def latest_snapshot(document_id: uuid.UUID, version: int) -> Select[int, bytes]:
+    """The newest snapshot of a document up to a version."""
     return (
         select(DocumentSnapshot.version, DocumentSnapshot.state)
-        .where(DocumentSnapshot.document_id == document_id)
+        .where(DocumentSnapshot.document_id == document_id, DocumentSnapshot.version <= version)
         .order_by(DocumentSnapshot.version.desc())
         .limit(1)
     )
