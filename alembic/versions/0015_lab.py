@@ -3,7 +3,7 @@
 Why: `/lab/api/settings` and `/lab/api/workspaces` answer from rows of each person.
 
 Revision ID: 0015
-Revises: 0005
+Revises: 0010
 """
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 
 revision = "0015"
-down_revision = "0005"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
