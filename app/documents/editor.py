@@ -217,10 +217,11 @@ class NotebookEditor:
             youtputs = state.youtputs
             with self._memory.edit(own_outputs=True):
                 for place in places:
-                    if not isinstance(youtputs[place], Map):
-                        youtputs[place] = Map(values.to_y(youtputs[place]))
-                    youtputs[place]["data"] = values.to_y(data)
-                    youtputs[place]["metadata"] = values.to_y(metadata)
+                    shown = youtputs[place]
+                    output: Any = shown.to_py() if isinstance(shown, Map) else shown
+                    changed = {"data": values.to_y(data), "metadata": values.to_y(metadata)}
+                    # Put in its place anew: JupyterLab heeds only changes of the list itself.
+                    youtputs[place] = Map({**output, **changed})
                     count += 1
         return count
 

@@ -5,12 +5,13 @@ The files are public, as in Jupyter Server: they are what the wheels hold, the s
 
 import asyncio
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from app.auth.access import allow, public
+from app.auth.addresses import path_below_base
 from app.auth.identity import Identity
 from app.contents.disk import Disk
 from app.errors import DomainError, NotFoundError
@@ -25,7 +26,6 @@ Reader = Annotated[Identity, allow("read", "lab")]
 _PAGE_HEADERS = {"Cache-Control": "no-store"}
 _FOREVER = "public, max-age=31536000, immutable"
 _NOTEBOOK_PAGES = {
-    "notebooks": "notebooks.html",
     "edit": "edit.html",
     "consoles": "consoles.html",
     "terminals": "terminals.html",
@@ -74,8 +74,7 @@ async def _lab(request: Request, path: str) -> Response:
     if request.app.state.lab_assets.lab is None:
         raise NotFoundError("JupyterLab is not installed beside this server")
     pages: Pages = request.app.state.lab_pages
-    base_url = request.app.state.settings.base_url
-    document = request.scope["path"].removeprefix(base_url.rstrip("/")).startswith("/doc")
+    document = _first_part(request) == "doc"
     workspace, rest = "default", path.strip("/")
     if rest.startswith("workspaces/"):
         workspace, _, rest = rest.removeprefix("workspaces/").partition("/")
@@ -129,10 +128,13 @@ async def notebook_page(path: str, request: Request, _: Reader) -> Response:
 async def notebook_other(path: str, request: Request, _: Reader) -> Response:  # noqa: ARG001
     """Return Jupyter Notebook's page of a text file, a console or a terminal."""
     pages = _notebook(request)
-    prefix = request.app.state.settings.base_url.rstrip("/")
-    kind = request.scope["path"].removeprefix(prefix).split("/")[1]
-    page = await asyncio.to_thread(pages.notebook, _NOTEBOOK_PAGES[kind])
+    page = await asyncio.to_thread(pages.notebook, _NOTEBOOK_PAGES[_first_part(request)])
     return HTMLResponse(page, headers=_PAGE_HEADERS)
+
+
+def _first_part(request: Request) -> str:
+    prefix = unquote(request.app.state.settings.base_url.rstrip("/"))
+    return path_below_base(request.scope["path"], prefix).partition("/")[0]
 
 
 def _notebook(request: Request) -> Pages:

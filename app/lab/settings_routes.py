@@ -1,11 +1,10 @@
 """`/lab/api/settings`: schemas from the wheels, and each person's settings over them, as rows."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.access import allow
@@ -69,7 +68,7 @@ async def set_settings(
             schema_id=schema_id,
             raw=raw,
             settings=settings,
-            last_modified=datetime.now(UTC),
+            last_modified=func.now(),
         )
         changed = ("raw", "settings", "last_modified")
         await tx.execute(

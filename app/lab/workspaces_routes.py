@@ -1,11 +1,10 @@
 """`/lab/api/workspaces`: how each person's windows are laid out, as rows."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.access import allow
@@ -63,7 +62,7 @@ async def save_workspace(
             name=name,
             data=data,
             metadata=metadata,
-            last_modified=datetime.now(UTC),
+            last_modified=func.now(),
         )
         changed = ("data", "metadata", "last_modified")
         await tx.execute(

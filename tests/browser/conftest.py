@@ -57,6 +57,11 @@ class Site:
         self.http = self.server.wait_until_up()
         self.url = self.server.url
 
+    def restart(self) -> None:
+        self.http.close()
+        assert self.server.stop() == 0
+        self.start()
+
     @property
     def login(self) -> str:
         """The address that `serve` prints."""

@@ -11,7 +11,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
-
 SLOW = "import time\nfor i in range(8):\n    print('line', i, flush=True)\n    time.sleep(0.5)"
 
 
@@ -84,6 +83,7 @@ def test_export_to_html(site, windows, notebook):
     downloads = []
     window.context.on("page", lambda page: page.on("download", downloads.append))
     window.menu("File", "Save and Export Notebook As", "HTML")
+    window.expect_dialog().locator(".jp-mod-accept").click()
     window.wait_until(lambda: downloads)
     assert "to be exported" in downloads[0].path().read_text()
 
@@ -97,7 +97,9 @@ def test_settings_and_workspace_are_kept(site, windows):
     editor.click()
     window.page.keyboard.type("some text")
     window.page.keyboard.press("Control+s")
-    window.wait_until(lambda: any(f.read_text() == "some text" for f in site.root_dir.glob("untitled*.txt")))
+    window.wait_until(
+        lambda: any(f.read_text() == "some text" for f in site.root_dir.glob("untitled*.txt"))
+    )
     name = f"w-{window.name}"[:60]
 
     def saved():

@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, expect
@@ -52,15 +51,17 @@ class Window:
         if message.type in ("error", "warning"):
             self._note(f"console {message.type}: {message.text} ({message.location.get('url')})")
 
+    # What JupyterLab says on its own server too: a kernel tells every window of a comm that one of
+    # them opened; and what Chromium says where there is no graphics card.
+    _KNOWN = re.compile(r"Comm not found for comm id|GPU stall due to ReadPixels")
+
     def _note(self, problem: str) -> None:
-        if not any(pattern.search(problem) for pattern in self._expected):
+        if not any(pattern.search(problem) for pattern in (self._KNOWN, *self._expected)):
             self.problems.append(problem)
 
-    @contextmanager
-    def expecting(self, *patterns: str):
+    def expect_problems(self, *patterns: str) -> None:
         """Let problems pass that these regular expressions find, from now on."""
         self._expected += [re.compile(pattern) for pattern in patterns]
-        yield
 
     # coming and going
 
@@ -147,6 +148,11 @@ class Window:
 
     def expect_output(self, index: int, text) -> None:
         expect(self.output(index)).to_contain_text(text)
+
+    def expect_saved(self) -> None:
+        """Expect the tab to say that the file has what is shown."""
+        current = ".lm-TabBar-tab.jp-mod-current.jp-mod-dirty"
+        expect(self.page.locator(f"#jp-main-dock-panel {current}")).to_have_count(0)
 
     def expect_prompt(self, index: int, text: str) -> None:
         expect(self.prompt(index)).to_have_text(f"[{text}]:")
