@@ -47,6 +47,7 @@ from app.events.events import Events
 from app.events.routes import router as events
 from app.executions.gathering import Gathering
 from app.executions.nbmodel import router as nbmodel
+from app.executions.questions import router as questions
 from app.executions.routes import router as executions
 from app.identity.routes import router as identity
 from app.kernels.culling import Culler
@@ -194,6 +195,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         sessions,
         executions,
         nbmodel,
+        questions,
         documents,
         collaboration,
         contents,

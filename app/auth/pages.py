@@ -36,7 +36,8 @@ _POLICY = (
 )
 
 
-def _page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
+def html_page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
+    """Return a page without scripts; `body` is HTML."""
     html = _PAGE.substitute(title=escape(title), style=_STYLE, body=body)
     headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
     return HTMLResponse(html, status, headers)
@@ -74,7 +75,7 @@ def _login_page(
 </form>
 <p><br>The token is in the URL that the server printed when it started; whoever runs the server
 can look it up in its log.</p>"""
-    return _page("Log in", body, status=status)
+    return html_page("Log in", body, status=status)
 
 
 @router.get("/login")
@@ -138,7 +139,7 @@ async def log_out(request: Request) -> Response:
     request.state.set_cookies = cookies.log_out(request)
     body = f"""<p>Successfully logged out of this browser. Kernels go on running.</p>
 <a class="button" href="{escape(settings.base_url)}login">Log in again</a>"""
-    return _page("Logged out", body)
+    return html_page("Logged out", body)
 
 
 @router.get("/")
@@ -159,7 +160,7 @@ async def first_page(
 <p>Run a notebook here with <code>jupyter-datastore run NOTEBOOK</code>, or point a Jupyter client
 at this address.</p>
 <a class="button" href="{escape(settings.base_url)}logout">Log out</a>"""
-    return _page("This server is running", body)
+    return html_page("This server is running", body)
 
 
 @router.post("/api/security/csp-report", status_code=204)

@@ -1,12 +1,16 @@
 """The bodies that JupyterLab's three executors send to one path."""
 
 import asyncio
+import html
 import json
 import random
+import re
 
+import httpx
 import pytest
 
 from app.executions.server_documents import murmur2
+from tests.conftest import TOKEN
 from tests.kernels import finished, input_request, start_kernel, write_notebook
 
 QUESTION = "name = input('Who? ')\nprint('hello', name)"
@@ -141,6 +145,36 @@ async def test_server_documents_queues_all_or_none(client, opened):
     assert refused.status_code == 409
     assert refused.json() == {"error": "source_mismatch", "cell_id": ids[6]}
     assert len(await listed(client, kernel)) == 4
+
+
+async def test_a_page_with_everybodys_questions(client, opened):
+    kernel, document, ids = opened
+    metadata = {"cell_id": ids[3], "document_id": document}
+    code = "import getpass\nsecret = getpass.getpass('<Key>')\nprint(len(secret))"
+    asked = (await post(client, kernel, {"code": code, "metadata": metadata})).json()
+    await polled(client, asked["request_url"])
+    transport = client._transport
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8888") as browser:
+        assert (await browser.get("/questions")).headers["location"].startswith("/login")
+        first = await browser.get("/questions", params={"token": TOKEN})
+        assert first.headers["location"] == "/questions"
+        page = (await browser.get("/questions")).text
+        assert "&lt;Key&gt;" in page
+        assert 'name="value" type="password"' in page
+        action = html.unescape(re.search(r'action="([^"]+)"', page)[1])
+        question = re.search(r'name="input_request_id" value="([^"]+)"', page)[1]
+        form = {"input_request_id": question, "value": "open sesame"}
+        forged = await browser.post(action.partition("?")[0], data=form)
+        assert forged.status_code == 403, "a form of another site"
+        assert (await browser.post(action, data={"value": "x"})).status_code == 400
+        answered = await browser.post(action, data=form)
+        assert (answered.status_code, answered.headers["location"]) == (303, "/questions")
+        late = await browser.post(action, data=form)
+        assert (late.status_code, "Too late" in late.text) == (409, True)
+        assert "Nothing waits" in (await browser.get("/questions")).text
+    done = await polled(client, asked["request_url"], until=(200,))
+    assert "11" in done.json()["outputs"]
+    assert "sesame" not in done.text
 
 
 @pytest.mark.parametrize(
