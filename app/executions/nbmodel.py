@@ -24,7 +24,7 @@ from app.executions.submit import run_code
 from app.web import ExactJSONResponse, json_body, text_field
 from models import Execution, InputRequest
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 # How long a cell may be on its way, by the room, that was inserted just before it was run.
 _ARRIVAL_SECONDS = 2.0

@@ -15,7 +15,7 @@ from app.lab.installed import installed_extensions, language_pack, language_pack
 from app.lab.settings_routes import locale_in, read_settings
 from app.web import ExactJSONResponse, file_answer
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 Reader = Annotated[Identity, allow("read", "lab")]
 _READ_ONLY = "Extensions are installed with pip, beside this server"

@@ -15,7 +15,7 @@ from app.lab.setting_schemas import LOCALE_SCHEMA, Plugin, SettingSchemas, usabl
 from app.web import ExactJSONResponse, isoformat, json_body
 from models import LabSetting
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/lab/api/settings")

@@ -13,7 +13,7 @@ from app.errors import BadRequestError, NotFoundError
 from app.web import ExactJSONResponse, isoformat, json_body, object_field, storable
 from models import LabWorkspace
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 _MAX_NAME = 1000
 

@@ -113,4 +113,4 @@ def windows(browser: Browser, request: pytest.FixtureRequest, tmp_path: Path) ->
         window.picture("end")
         window.close()
     problems = [problem for window in opened for problem in window.problems]
-    assert problems == []
+    assert not problems, "\n".join(problems[:20])

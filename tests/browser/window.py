@@ -52,8 +52,8 @@ class Window:
             self._note(f"console {message.type}: {message.text} ({message.location.get('url')})")
 
     # What JupyterLab says on its own server too: a kernel tells every window of a comm that one of
-    # them opened; and what Chromium says where there is no graphics card.
-    _KNOWN = re.compile(r"Comm not found for comm id|GPU stall due to ReadPixels")
+    # them opened; a machine is slow; and what Chromium says where there is no graphics card.
+    _KNOWN = re.compile(r"Comm not found for comm id|ms to activate|GPU stall due to ReadPixels")
 
     def _note(self, problem: str) -> None:
         if not any(pattern.search(problem) for pattern in (self._KNOWN, *self._expected)):
@@ -104,7 +104,10 @@ class Window:
         deadline = time.monotonic() + seconds
         while not (found := check()):
             assert time.monotonic() < deadline, "waited in vain"
-            (self.page if not self.page.is_closed() else self.context.pages[0]).wait_for_timeout(50)
+            if self.page.is_closed():
+                time.sleep(0.05)
+            else:
+                self.page.wait_for_timeout(50)
         return found
 
     # the notebook
