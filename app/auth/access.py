@@ -35,7 +35,6 @@ Resource = Literal[
     "executions",
     "kernels",
     "kernelspecs",
-    "lab",
     "nbconvert",
     "server",
     "sessions",

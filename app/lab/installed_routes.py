@@ -17,7 +17,7 @@ from app.web import ExactJSONResponse, file_answer
 
 router = APIRouter(include_in_schema=False)
 
-Reader = Annotated[Identity, allow("read", "lab")]
+Reader = Annotated[Identity, allow("read", "config")]
 _READ_ONLY = "Extensions are installed with pip, beside this server"
 
 
@@ -78,7 +78,7 @@ async def list_extensions(request: Request, _: Reader) -> Response:
 
 
 @router.post("/lab/api/extensions")
-async def change_extensions(_: Annotated[Identity, allow("write", "lab")]) -> Response:
+async def change_extensions(_: Annotated[Identity, allow("write", "config")]) -> Response:
     """Refuse: what a browser may install would run for everybody."""
     raise ForbiddenError(_READ_ONLY)
 

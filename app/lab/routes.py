@@ -21,7 +21,7 @@ from app.web import file_answer
 
 router = APIRouter(include_in_schema=False)
 
-Reader = Annotated[Identity, allow("read", "lab")]
+Reader = Annotated[Identity, allow("read", "config")]
 # The page is made anew each time; a browser's "back" must not bring one of another login.
 _PAGE_HEADERS = {"Cache-Control": "no-store"}
 _FOREVER = "public, max-age=31536000, immutable"

@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/lab/api/settings")
 @router.get("/lab/api/settings/")
 async def list_settings(
-    request: Request, identity: Annotated[Identity, allow("read", "lab")], ids_only: str = ""
+    request: Request, identity: Annotated[Identity, allow("read", "config")], ids_only: str = ""
 ) -> Response:
     """Return all plugins with their schemas and the person's settings, or their ids alone."""
     schemas: SettingSchemas = request.app.state.lab_schemas
@@ -39,7 +39,7 @@ async def list_settings(
 
 @router.get("/lab/api/settings/{schema_id:path}")
 async def get_settings(
-    schema_id: str, request: Request, identity: Annotated[Identity, allow("read", "lab")]
+    schema_id: str, request: Request, identity: Annotated[Identity, allow("read", "config")]
 ) -> Response:
     """Return one plugin; 404 when no plugin has this id."""
     schemas: SettingSchemas = request.app.state.lab_schemas
@@ -54,7 +54,7 @@ async def get_settings(
 
 @router.put("/lab/api/settings/{schema_id:path}", status_code=204)
 async def set_settings(
-    schema_id: str, request: Request, identity: Annotated[Identity, allow("write", "lab")]
+    schema_id: str, request: Request, identity: Annotated[Identity, allow("write", "config")]
 ) -> None:
     """Replace the person's settings of a plugin; 400 for what its schema forbids."""
     raw = (await json_body(request)).get("raw")

@@ -21,7 +21,7 @@ _MAX_NAME = 1000
 @router.get("/lab/api/workspaces")
 @router.get("/lab/api/workspaces/")
 async def list_workspaces(
-    request: Request, identity: Annotated[Identity, allow("read", "lab")]
+    request: Request, identity: Annotated[Identity, allow("read", "config")]
 ) -> Response:
     """Return the person's workspaces, by id."""
     query = (
@@ -35,7 +35,7 @@ async def list_workspaces(
 
 @router.get("/lab/api/workspaces/{name:path}")
 async def get_workspace(
-    name: str, request: Request, identity: Annotated[Identity, allow("read", "lab")]
+    name: str, request: Request, identity: Annotated[Identity, allow("read", "config")]
 ) -> Response:
     """Return a workspace; one that was never saved is empty."""
     name = _name(name)
@@ -47,7 +47,7 @@ async def get_workspace(
 
 @router.put("/lab/api/workspaces/{name:path}", status_code=204)
 async def save_workspace(
-    name: str, request: Request, identity: Annotated[Identity, allow("write", "lab")]
+    name: str, request: Request, identity: Annotated[Identity, allow("write", "config")]
 ) -> None:
     """Store a workspace; 400 when what it says of its id is another one."""
     name = _name(name)
@@ -75,7 +75,7 @@ async def save_workspace(
 
 @router.delete("/lab/api/workspaces/{name:path}", status_code=204)
 async def delete_workspace(
-    name: str, request: Request, identity: Annotated[Identity, allow("write", "lab")]
+    name: str, request: Request, identity: Annotated[Identity, allow("write", "config")]
 ) -> None:
     """Forget a workspace; 404 when there is none."""
     name = _name(name)
