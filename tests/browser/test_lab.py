@@ -81,7 +81,7 @@ def test_export_to_html(site, windows, notebook):
     window.page.keyboard.press("Control+s")
     window.wait_until(lambda: cells_on_disk(site, notebook)[0]["outputs"])
     answers = []
-    window.context.on("response", lambda answer: answers.append(answer))
+    window.context.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 (Playwright marks the handler)
     window.menu("File", "Save and Export Notebook As", "HTML")
     window.expect_dialog().locator(".jp-mod-accept").click()
     # It opens in a window of its own, which is a download and closes at once.
@@ -146,14 +146,21 @@ def test_a_window_that_vanishes_loses_no_output(site, windows, notebook):
 def test_notebook_seven(site, windows, notebook):
     window = windows(site)
     # It says these on its own server too.
-    window.expect_problems("is duplicated", "Skipping {command", "yjs#509", "failed to load for")
+    window.expect_problems(
+        "is duplicated", "Skipping {command", "yjs#509", "failed to load for", "reading 'schema'"
+    )
     window.page.goto(f"{site.url}tree")
     expect(window.page.locator(".jp-DirListing-item", has_text=notebook)).to_be_visible()
-    window.page.goto(f"{site.url}notebooks/{notebook}")
+    with window.page.expect_websocket(lambda socket: "/channels" in socket.url) as kernel:
+        window.page.goto(f"{site.url}notebooks/{notebook}")
+    kernel.value.wait_for_event("framereceived")
     window.cells.first.wait_for()
-    window.page.locator(".jp-NotebookKernelStatus.jp-NotebookKernelStatus-fade").wait_for(
-        state="attached"
-    )
-    window.run(0, "print(6 * 7)")
-    window.expect_output(0, "42")
+    window.write(0, "print(6 * 7)")
+
+    def ran():  # what is run before the page has seen its kernel does nothing
+        window.page.keyboard.press("Control+Enter")
+        window.page.wait_for_timeout(1000)
+        return "42" in window.output(0).inner_text()
+
+    window.wait_until(ran)
     window.picture("notebook")
