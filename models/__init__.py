@@ -19,13 +19,31 @@ from models.documents import (
     Notebook,
     TextContent,
 )
-from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.executions import (
+    Comm,
+    CommMessage,
+    Execution,
+    IdempotencyKey,
+    InputRequest,
+    Output,
+)
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.lab import LabSetting, LabWorkspace
-from models.people import Token, User
+from models.people import (
+    AuditEntry,
+    Group,
+    GroupMember,
+    Password,
+    Permission,
+    ShareLink,
+    SqlRole,
+    Token,
+    User,
+)
 from models.services import ConfigSection, Terminal
 
 __all__ = [
+    "AuditEntry",
     "Base",
     "Cell",
     "Checkpoint",
@@ -40,6 +58,9 @@ __all__ = [
     "DocumentUpdate",
     "DocumentVersion",
     "Execution",
+    "Group",
+    "GroupMember",
+    "IdempotencyKey",
     "InputRequest",
     "Kernel",
     "Kernelspec",
@@ -47,8 +68,12 @@ __all__ = [
     "LabWorkspace",
     "Notebook",
     "Output",
+    "Password",
+    "Permission",
     "ServerProcess",
     "Session",
+    "ShareLink",
+    "SqlRole",
     "Terminal",
     "TextContent",
     "Token",

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     ForeignKey,
@@ -120,6 +121,7 @@ class DocumentUpdate(Base):
 
     `origin` says what made it; 'save' is what the server says of the file after it was written.
     `edits` is how many updates it was before compaction joined them: versions have gaps there.
+    `undoes` are the versions that an undo or redo took back.
     """
 
     __tablename__ = "document_updates"
@@ -140,6 +142,7 @@ class DocumentUpdate(Base):
     actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
     origin: Mapped[str]
     edits: Mapped[int] = mapped_column(server_default=text("1"))
+    undoes: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
     created_at: Mapped[Created]
 
 
@@ -270,6 +273,4 @@ class Cell(Base):
     extra: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     execution_count: Mapped[int | None] = mapped_column(BigInteger)
     execution_state: Mapped[str] = mapped_column(server_default=text("'idle'"))
-    execution_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="SET NULL")
-    )
+    execution_id: Mapped[uuid.UUID | None]

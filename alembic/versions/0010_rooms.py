@@ -5,7 +5,7 @@ that come back after a restart find the session that they left. Fast on any data
 columns have constant defaults.
 
 Revision ID: 0010
-Revises: 0005
+Revises: 0020
 """
 
 import sqlalchemy as sa
@@ -13,12 +13,43 @@ from alembic import op
 
 
 revision = "0010"
-down_revision = "0005"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
 _OLD = "origin IN ('load', 'api', 'execution', 'disk', 'room')"
 _NEW = "origin IN ('load', 'api', 'execution', 'disk', 'room', 'undo', 'redo', 'restore', 'save')"
+
+
+# models/sql/policies/rooms.sql and models/sql/grants/rooms.sql as they were at this revision.
+_POLICIES = """
+-- What belongs to documents' rooms and histories: seen with their document, changed as it is.
+-- `collaboration_session` has no policy: it is the server's own.
+ALTER TABLE text_contents ENABLE ROW LEVEL SECURITY;
+ALTER TABLE document_versions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE document_forks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE collaboration_session ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY text_contents_read ON text_contents FOR SELECT
+    USING (EXISTS (SELECT FROM documents d WHERE d.id = text_contents.id));
+CREATE POLICY text_contents_change ON text_contents
+    USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
+        WHERE d.id = text_contents.id
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+CREATE POLICY document_versions_read ON document_versions FOR SELECT
+    USING (EXISTS (SELECT FROM documents d WHERE d.id = document_versions.document_id));
+CREATE POLICY document_versions_write ON document_versions
+    USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
+        WHERE d.id = document_versions.document_id
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
+CREATE POLICY document_forks_read ON document_forks FOR SELECT
+    USING (EXISTS (SELECT FROM documents d WHERE d.id = document_forks.document_id));
+-- Forks are written by the server itself, for whom it has asked.
+GRANT SELECT ON text_contents, document_versions, document_forks
+    TO datastore_request, datastore_analyst;
+GRANT INSERT, UPDATE ON text_contents TO datastore_request;
+GRANT INSERT, DELETE ON document_versions TO datastore_request;
+"""
 
 
 def upgrade():
@@ -36,6 +67,7 @@ def upgrade():
         "document_updates",
         sa.Column("edits", sa.Integer(), server_default=sa.text("1"), nullable=False),
     )
+    op.add_column("document_updates", sa.Column("undoes", sa.ARRAY(sa.BigInteger()), nullable=True))
     op.create_check_constraint(
         op.f("document_updates_edits_check"), "document_updates", "edits >= 1"
     )
@@ -113,6 +145,7 @@ def upgrade():
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("text_contents_pkey")),
     )
+    op.execute(_POLICIES)
 
 
 def downgrade():
@@ -129,6 +162,7 @@ def downgrade():
     op.drop_constraint(op.f("document_updates_origin_check"), "document_updates")
     op.create_check_constraint(op.f("document_updates_origin_check"), "document_updates", _OLD)
     op.drop_constraint(op.f("document_updates_edits_check"), "document_updates")
+    op.drop_column("document_updates", "undoes")
     op.drop_column("document_updates", "edits")
     op.drop_constraint(op.f("documents_compacted_not_ahead_check"), "documents")
     op.drop_column("documents", "compacted_version")

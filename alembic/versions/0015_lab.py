@@ -17,6 +17,17 @@ branch_labels = None
 depends_on = None
 
 
+_POLICIES = """
+ALTER TABLE lab_settings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lab_workspaces ENABLE ROW LEVEL SECURITY;
+CREATE POLICY lab_settings_own ON lab_settings
+    USING (user_id = (SELECT datastore_current_user_id()));
+CREATE POLICY lab_workspaces_own ON lab_workspaces
+    USING (user_id = (SELECT datastore_current_user_id()));
+GRANT SELECT, INSERT, UPDATE, DELETE ON lab_settings, lab_workspaces TO datastore_request;
+"""
+
+
 def _json(name):
     return sa.Column(
         name, postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
@@ -63,6 +74,7 @@ def upgrade():
         ),
         sa.PrimaryKeyConstraint("user_id", "name", name=op.f("lab_workspaces_pkey")),
     )
+    op.execute(_POLICIES)
 
 
 def downgrade():

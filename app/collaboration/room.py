@@ -314,7 +314,7 @@ class DocumentRoom(RoomBase):
             await self._behind.wait()
             self._behind.clear()
             try:
-                async with self._database.read() as tx:
+                async with self._database.read(recorder=True) as tx:
                     query = queries.updates_after(self.document_id, self.version, _NEWEST)
                     found = (await tx.execute(query)).all()
             except Exception as error:  # noqa: BLE001 (the database may be away; polling goes on)

@@ -10,9 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.collaboration import queries
+from app.collaboration.forks import Forks
 from app.collaboration.peer import Peer
 from app.collaboration.relay import Relay
-from app.collaboration.rights import Rights, everyone_writes
+from app.collaboration.rights import Rights, by_permissions
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
 from app.db.engine import Database
 from app.documents.merge_state import Stored
@@ -41,7 +42,8 @@ class Rooms:
         self._relay = Relay(database.url, self._versions, self._awareness)
         self._poll: asyncio.Task[None] | None = None
         self.everywhere = RoomBase(GLOBAL_AWARENESS, self._relay.tell_awareness)
-        self.rights: Rights = everyone_writes
+        self.forks = Forks(database, store)
+        self.rights: Rights = by_permissions(database)
         self.session_id = ""
         store.listeners.append(self._stored)
         store.autosaves = self._autosaves
@@ -73,6 +75,7 @@ class Rooms:
                 peer.end(1012, "the server is shutting down")
         for room in list(self._rooms.values()):
             await room.close()
+        await self.forks.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._relay.close()
 
@@ -168,7 +171,7 @@ class Rooms:
             if not rooms:
                 continue
             try:
-                async with self._database.read() as tx:
+                async with self._database.read(recorder=True) as tx:
                     found = (await tx.execute(queries.versions(list(rooms)))).all()
                 known = {row.id: row for row in found}
                 for document_id, room in rooms.items():

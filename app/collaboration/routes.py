@@ -11,13 +11,15 @@ from starlette.websockets import WebSocket
 
 from app.auth.access import allow
 from app.auth.identity import Identity
-from app.collaboration import protocol
+from app.collaboration import notices, protocol
+from app.collaboration.forks import Forks
 from app.collaboration.peer import Peer
 from app.collaboration.protocol import BadFrameError
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
 from app.collaboration.rooms import GLOBAL_AWARENESS, Rooms
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
+from app.events.events import Events
 from app.web import json_body, text_field
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _SAVE_SECONDS = 60.0
 
 @router.put("/api/collaboration/session/{path:path}")
 async def put_session(
-    path: str, request: Request, identity: Annotated[Identity, allow("read", "documents")]
+    path: str, request: Request, identity: Annotated[Identity, allow("read", "contents")]
 ) -> Response:
     """Open a document for a room: answer its id and the session's; 201 when it is new.
 
@@ -85,17 +87,34 @@ async def enter_room(
             await _close(websocket, UNSOUND, json.dumps(reason))
             return
         try:
-            room, right = await _document_room(websocket, name, identity)
+            if ":" in name:
+                room, right = await _document_room(websocket, name, identity)
+            else:
+                room, right = await _apart(websocket, name, identity)
         except DomainError as error:
             code = _CLOSE_CODES.get(error.status, _FAILED)
             await _close(websocket, code, json.dumps({"reason": error.message[:80]}))
             return
     peer = rooms.peer(identity, right)
+    events: Events = websocket.app.state.events
+    notices.tell_presence(events, name, identity.name, "join")
     try:
         await _serve(websocket, room, peer)
     finally:
         room.leave(peer)
         rooms.left(room)
+        websocket.app.state.forks.left(name)
+        notices.tell_presence(events, name, identity.name, "leave")
+
+
+async def _apart(websocket: WebSocket, name: str, identity: Identity) -> tuple[RoomBase, str]:
+    """Return the room of a fork or a timeline."""
+    forks: Forks = websocket.app.state.forks
+    document_id, room = await forks.enter(name)
+    right = await websocket.app.state.rooms.rights(identity, document_id)
+    if right is None:
+        raise NotFoundError(f"No such room: {name}")
+    return room, right
 
 
 async def _document_room(

@@ -114,6 +114,15 @@ class NotebookMemory(MergeState):
         self._meta_touched = False
         self._subscriptions: list[Any] = []
 
+    def adopt_all(self) -> None:
+        """Take the cells of a document that was filled before it was watched; rows are made up."""
+        for ymap in self.cells:
+            cell_id = self._adopt(ymap, stored=True)
+            self.order.append(cell_id)
+            everything = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
+            self._read_cell(self.states[cell_id], everything, stored=False)
+        self._read_meta(stored=True)
+
     def watch(self) -> None:
         """Start to follow the document's events."""
         self._subscriptions = [

@@ -4,7 +4,18 @@ import uuid
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Update, bindparam, delete, insert, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from app.db.engine import Transaction
 from app.documents import queries, updates
@@ -45,7 +56,12 @@ _OUTPUT_ATTRIBUTES = (
 
 
 async def flush(
-    tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
+    tx: Transaction,
+    memory: NotebookMemory,
+    *,
+    origin: str,
+    actor_id: uuid.UUID | None,
+    undoes: list[int] | None = None,
 ) -> bool:
     """Store all edits since the last flush; tell whether there were any.
 
@@ -55,7 +71,7 @@ async def flush(
     memory.store_streams()
     if not memory.updates:
         return False
-    await updates.append(tx, memory, origin=origin, actor_id=actor_id)
+    await updates.append(tx, memory, origin=origin, actor_id=actor_id, undoes=undoes)
     await _write_notebook(tx, memory)
     new_cells = await _write_cells(tx, memory)
     await _write_outputs(tx, memory, new_cells)
@@ -180,8 +196,6 @@ async def _keep_outputs(tx: Transaction, state: CellState, wanted: list[dict[str
         kept += 1
     gone = [row.id for group in groups(rows)[kept:] for row in group]
     if gone:
-        await tx.execute(
-            update(Output).where(Output.id.in_(gone)).values(cell_id=None),
-            execution_options={"synchronize_session": False},
-        )
+        ids = literal(gone, ARRAY(BigInteger))
+        await tx.execute(select(func.datastore_detach_outputs(ids)))
     return kept

@@ -20,7 +20,7 @@ from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile, T
 from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
 from app.documents.editor import NotebookEditor
-from app.documents.merge import Base, base_of, merge
+from app.documents.merge import Base, base_of, merge, nearest, remember
 from app.documents.replace import identify
 from app.documents.text import TextEditor
 from app.documents.text_merge import merge_text
@@ -168,9 +168,12 @@ class DocumentSaving:
             current = editor.notebook()
             known = [(cell["id"], cell["cell_type"], cell["source"]) for cell in current["cells"]]
             disk = {**file.notebook, "cells": identify(file.notebook["cells"], known)}
-            editor.replace(merge(base, current, disk, editor.running()))
+            editor.replace(merge(nearest(base, disk), current, disk, editor.running()))
             disk_base = base_of(disk, file.nbformat)
-            values: dict[str, Any] = {"disk_hash": file.state.hash, "disk_base": disk_base}
+            values: dict[str, Any] = {
+                "disk_hash": file.state.hash,
+                "disk_base": remember(disk_base, base),
+            }
             same = base_of(editor.notebook(), file.nbformat) == disk_base
             if same:
                 editor.memory.tell_saved(editor.path, file.state.hash)
@@ -186,6 +189,8 @@ class DocumentSaving:
         async with self._database.transaction(recorder=True) as tx:
             # What rooms are told is a version of its own, which the file has too.
             editor = await self._store.edit_any(tx, document_id, origin="save", save=lambda: False)
+            query = select(Document.disk_base).where(Document.id == document_id)
+            before: Any = (await tx.execute(query)).scalar_one()
             is_current = editor.version == version
             editor.memory.tell_saved(editor.path, state.hash)
             await editor.flush()
@@ -197,7 +202,7 @@ class DocumentSaving:
                     "saved_at": func.now(),
                     "save_error": None,
                     "disk_hash": state.hash,
-                    "disk_base": base,
+                    "disk_base": remember(base, before) if "cells" in base else base,
                 },
             )
             await _update_content(tx, document_id, state)
@@ -218,7 +223,7 @@ class DocumentSaving:
             .join(Content, Content.id == Document.content_id)
             .where(Document.id == document_id)
         )
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             found = (await session.execute(query)).one_or_none()
         if found is None:
             raise DocumentGoneError(f"No such document: {document_id}")

@@ -21,6 +21,7 @@ from app.contents.disk import Disk, DiskChangedError, NotebookFile, TextFile
 from app.contents.notebook_format import as_notebook, serialized
 from app.db.engine import Database, Transaction
 from app.documents import load, queries, text
+from app.documents.compaction import Compaction
 from app.documents.editor import NotebookEditor
 from app.documents.memory import NotebookMemory
 from app.documents.merge import base_of
@@ -70,6 +71,11 @@ class DocumentStore:
         self.autosaves: Callable[[uuid.UUID], bool] = lambda _: True
         self.settled: Callable[[uuid.UUID], Awaitable[None]] | None = None
         self._saving = DocumentSaving(database, disk, self)
+        self.compaction = Compaction(
+            database,
+            undo_days=settings.document_undo_days,
+            history_days=settings.document_history_days,
+        )
         self._saver = Saver(
             self._saving.save,
             delay_seconds=settings.save_delay_seconds,
@@ -78,7 +84,8 @@ class DocumentStore:
 
     async def start(self) -> None:
         """Have every document saved whose file is behind: a server ended before it could."""
-        async with self._database.read() as session:
+        self.compaction.start()
+        async with self._database.read(as_server=True) as session:
             unsaved = (await session.execute(queries.unsaved_documents())).scalars().all()
         for document_id in unsaved:
             try:
@@ -89,6 +96,7 @@ class DocumentStore:
 
     async def close(self) -> None:
         """Save what is to be saved, and end."""
+        await self.compaction.close()
         await self._saver.close()
 
     async def open_notebook(self, path: str, *, actor_id: uuid.UUID | None) -> Document:
@@ -271,7 +279,7 @@ class DocumentStore:
         return await self._read(document_id, lambda memory: memory.doc.get_update())
 
     async def _read(self, document_id: uuid.UUID, what: Callable[[Memory], T]) -> tuple[int, T]:
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             await tx.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             slot = self._slot(document_id)
             async with slot.lock:
@@ -312,6 +320,13 @@ class DocumentStore:
         document = await self._document_at(self._disk.normalized(path))
         return None if document is None else document.type
 
+    async def at(self, path: str) -> Document:
+        """Return the document of a file that has one; NotFoundError otherwise."""
+        document = await self._document_at(self._disk.normalized(path))
+        if document is None:
+            raise NotFoundError(f"No document is open at {path}")
+        return document
+
     async def put_notebook(
         self, path: str, notebook: dict[str, Any], *, actor_id: uuid.UUID | None
     ) -> Document:
@@ -349,7 +364,7 @@ class DocumentStore:
 
         StorageError when the disk refuses one.
         """
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             unsaved = (await session.execute(rows.unsaved_documents(path))).scalars().all()
         for document_id in unsaved:
             await self.save_now(document_id)
@@ -360,7 +375,7 @@ class DocumentStore:
 
         Nothing is saved to its files, or merged from them, meanwhile.
         """
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             found = (await session.execute(rows.document_ids(path))).scalars().all()
         async with self._saving.holding(found) as tx:
             yield tx
@@ -389,12 +404,12 @@ class DocumentStore:
         self._saver.touch(document_id)
 
     async def _document_at(self, path: str) -> Document | None:
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             found = await session.execute(queries.documents_by_path(), {"path": path})
             return found.scalar_one_or_none()
 
     async def _document(self, document_id: uuid.UUID) -> Document:
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             document = await session.get(Document, document_id)
         if document is None:
             raise NotFoundError(f"No such document: {document_id}")
@@ -404,7 +419,7 @@ class DocumentStore:
         self, path: str, file: NotebookFile | TextFile, actor_id: uuid.UUID | None
     ) -> Document:
         """Make the rows and the document of a file, unless somebody else just did."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await self._follow(tx, path, file)
             content_id = await _content_id(tx, path, file)
             query = select(Document).where(Document.content_id == content_id)
@@ -480,7 +495,8 @@ class DocumentStore:
             slot.memory = None
             raise NotFoundError(f"No such document: {document_id}")
         memory, slot.memory = slot.memory, None
-        if memory is None or memory.version > found.version:
+        known = memory.version if memory is not None else -1
+        if memory is None or not found.compacted_version <= known <= found.version:
             build = load.build if found.type == "notebook" else text.build
             memory = await build(tx, document_id, found.version)
         elif memory.version < found.version:
@@ -497,7 +513,7 @@ class DocumentStore:
         self, document_id: uuid.UUID, *, origin: str, actor_id: uuid.UUID | None
     ) -> AsyncIterator[tuple[Transaction, Editor]]:
         """Yield a transaction of its own and the document's editor in it."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             yield tx, await self.edit_any(tx, document_id, origin=origin, actor_id=actor_id)
 
 

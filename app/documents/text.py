@@ -45,6 +45,7 @@ class TextEditor:
         self._memory = memory
         self.origin = origin
         self.actor_id = actor_id
+        self.undoes: list[int] | None = None
 
     @property
     def document_id(self) -> uuid.UUID:
@@ -85,7 +86,9 @@ class TextEditor:
         memory = self._memory
         if not memory.updates:
             return
-        await updates.append(self._tx, memory, origin=self.origin, actor_id=self.actor_id)
+        await updates.append(
+            self._tx, memory, origin=self.origin, actor_id=self.actor_id, undoes=self.undoes
+        )
         row = insert(TextContent).values(id=memory.document_id, text=memory.content())
         await self._tx.execute(
             row.on_conflict_do_update(index_elements=["id"], set_={"text": row.excluded.text})

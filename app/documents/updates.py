@@ -31,7 +31,12 @@ _APPEND_UPDATE = insert(_UPDATES)
 
 
 async def append(
-    tx: Transaction, memory: MergeState, *, origin: str, actor_id: uuid.UUID | None
+    tx: Transaction,
+    memory: MergeState,
+    *,
+    origin: str,
+    actor_id: uuid.UUID | None,
+    undoes: list[int] | None = None,
 ) -> None:
     """Store what was done since the last time as one update, and raise the version.
 
@@ -53,6 +58,7 @@ async def append(
             "update": merged,
             "actor_id": actor_id,
             "origin": origin,
+            "undoes": undoes,
         },
     )
     memory.stored.append(Stored(memory.version, merged))
@@ -99,6 +105,11 @@ async def write_snapshot(tx: Transaction, memory: MergeState) -> None:
     updates = max(_SNAPSHOT_UPDATES, memory.snapshot_bytes // _SNAPSHOT_UPDATE_WORTH)
     size = max(_SNAPSHOT_BYTES, memory.snapshot_bytes)
     if memory.updates_since_snapshot < updates and memory.bytes_since_snapshot < size:
+        return
+    if memory.version == 1:
+        # The update that loaded the file is the whole state: once is enough.
+        memory.snapshot_bytes = memory.bytes_since_snapshot
+        memory.updates_since_snapshot = memory.bytes_since_snapshot = 0
         return
     state = memory.doc.get_update()
     await tx.execute(

@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.datastructures import State
 
+from app.auth.access import require
 from app.auth.identity import Identity
 from app.documents.editor import NotebookEditor
 from app.errors import NotFoundError
@@ -46,6 +47,7 @@ class Gathering:
     ) -> ExecutionRow:
         """Queue a cell with those that come at the same moment; returns its execution."""
         state.kernels.get(kernel_id).require_alive()
+        await require(state.database, identity, "execute", "documents", body["document_id"])
         key = (kernel_id, body["document_id"], identity.id)
         batch = self._batches.get(key)
         if batch is None:

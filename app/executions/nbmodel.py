@@ -75,7 +75,7 @@ async def _run(
 
 @router.get("/api/kernels/{kernel_id}/execute")
 async def list_requests(
-    kernel_id: str, request: Request, _: Annotated[Identity, allow("read", "executions")]
+    kernel_id: str, request: Request, _: Annotated[Identity, allow("read", "kernels")]
 ) -> Response:
     """Return the executions of a kernel that have not finished, the oldest first."""
     request.app.state.kernels.get(kernel_id)
@@ -91,17 +91,17 @@ async def list_requests(
     return ExactJSONResponse({"kernel_id": kernel_id, "requests": requests})
 
 
-@router.get("/api/kernels/{kernel_id}/requests/{request_id}")
+@router.get("/api/kernels/{kernel_id}/requests/{execution_id}")
 async def get_request(
     kernel_id: str,
-    request_id: uuid.UUID,
+    execution_id: uuid.UUID,
     request: Request,
     _: Annotated[Identity, allow("read", "executions")],
 ) -> Response:
     """Return how a request stands: 202, 300 with its question, or 200 with its end."""
     database: Database = request.app.state.database
     async with database.read() as tx:
-        found = await _of_kernel(tx, kernel_id, request_id)
+        found = await _of_kernel(tx, kernel_id, execution_id)
         row = found.execution
         if row.finished_at is not None:
             repeated = row.document_id is None or row.output_bytes <= _REPEATED_BYTES
@@ -124,24 +124,24 @@ async def get_request(
     return ExactJSONResponse(question, 300, {"Location": f"/api/kernels/{kernel_id}/input"})
 
 
-@router.delete("/api/kernels/{kernel_id}/requests/{request_id}", status_code=204)
+@router.delete("/api/kernels/{kernel_id}/requests/{execution_id}", status_code=204)
 async def stop_request(
     kernel_id: str,
-    request_id: uuid.UUID,
+    execution_id: uuid.UUID,
     request: Request,
     identity: Annotated[Identity, allow("execute", "executions")],
 ) -> None:
     """Cancel a queued request or interrupt a running one; 409 when it has finished."""
     async with request.app.state.database.read() as tx:
-        await _of_kernel(tx, kernel_id, request_id)
-    await stop(request.app.state, identity, request_id)
+        await _of_kernel(tx, kernel_id, execution_id)
+    await stop(request.app.state, identity, execution_id)
 
 
 @router.post("/api/kernels/{kernel_id}/input", status_code=201)
 async def answer_kernel(
     kernel_id: str,
     request: Request,
-    identity: Annotated[Identity, allow("execute", "executions")],
+    identity: Annotated[Identity, allow("execute", "kernels")],
 ) -> dict[str, str]:
     """Answer the question that a kernel asks, whichever execution asks it; 409 when none does."""
     value = (await json_body(request)).get("input")

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from app.auth.access import require
 from app.auth.identity import Identity
 from app.documents.editor import NotebookEditor
 from app.errors import BadRequestError, ConflictError
@@ -46,6 +47,7 @@ async def accept_server_documents(
         return list(hashes)
 
     state = request.app.state
+    await require(state.database, identity, "execute", "documents", document_id)
     document = await state.documents.find(document_id=document_id)
     try:
         await run_chosen(state, identity, kernel_id, document, choose, options=Options())

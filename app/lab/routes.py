@@ -22,6 +22,7 @@ from app.web import file_answer
 router = APIRouter(include_in_schema=False)
 
 Reader = Annotated[Identity, allow("read", "config")]
+FileReader = Annotated[Identity, allow("read", "contents")]
 # The page is made anew each time; a browser's "back" must not bring one of another login.
 _PAGE_HEADERS = {"Cache-Control": "no-store"}
 _FOREVER = "public, max-age=31536000, immutable"
@@ -90,9 +91,18 @@ async def _lab(request: Request, path: str) -> Response:
 
 
 @router.get("/tree")
+async def notebook_root(request: Request, _: Reader) -> Response:
+    """Return Jupyter Notebook's page of the root folder."""
+    return await _tree(request, "")
+
+
 @router.get("/tree/{path:path}")
-async def notebook_tree(request: Request, _: Reader, path: str = "") -> Response:
+async def notebook_tree(path: str, request: Request, _: FileReader) -> Response:
     """Return Jupyter Notebook's page of a folder, or the way to a file's."""
+    return await _tree(request, path)
+
+
+async def _tree(request: Request, path: str) -> Response:
     pages = _notebook(request)
     base_url = request.app.state.settings.base_url
     disk: Disk = request.app.state.disk
@@ -107,7 +117,7 @@ async def notebook_tree(request: Request, _: Reader, path: str = "") -> Response
 
 
 @router.get("/notebooks/{path:path}")
-async def notebook_page(path: str, request: Request, _: Reader) -> Response:
+async def notebook_page(path: str, request: Request, _: FileReader) -> Response:
     """Return Jupyter Notebook's page of a notebook; a folder's is `/tree`."""
     pages = _notebook(request)
     disk: Disk = request.app.state.disk

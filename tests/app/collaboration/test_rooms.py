@@ -1,8 +1,8 @@
 """Rooms over real websockets: opening, editing together, saving, and how connections end."""
 
-import asyncio
 import contextlib
 import json
+import uuid
 
 from pycrdt import Array, Map, Text
 
@@ -192,8 +192,6 @@ async def test_what_is_no_cell_does_not_hurt(server, notebook, database):
         await peer.until(lambda: peer.cells[0]["id"] == "c1" and len(set(peer.ids())) == 5)
         assert await peer.save() == "success"
     store = server.app.state.documents
-    import uuid
-
     await check_invariant(database, store, uuid.UUID(found["fileId"]))
 
 
@@ -236,8 +234,6 @@ async def test_a_viewer_follows_and_changes_nothing(server, notebook):
             await writer.until(lambda: viewer.doc.client_id in writer.awareness)
             assert await viewer.save() == "failed"
             assert writer.ids() == ["c1", "c2"]
-            next(iter(p for p in rooms.open_rooms().values())).peers
-            await asyncio.sleep(0)
     cells = (await server.http.get(f"/api/documents/{found['fileId']}/cells")).json()["cells"]
     assert [cell["id"] for cell in cells] == ["c1", "c2"]
 
