@@ -43,7 +43,7 @@ class Pages:
     def lab(self, *, workspace: str, tree: str, document: bool, unknown: str | None = None) -> str:
         """Return JupyterLab's page on a workspace and a path; `unknown`: a path that is none."""
         assert self._assets.lab is not None
-        config = self._config("JupyterLab", "config")
+        config = self._config("JupyterLab", "lab")
         config |= {
             "mode": "single-document" if document else "multiple-document",
             "workspace": workspace,
