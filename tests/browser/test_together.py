@@ -193,7 +193,12 @@ def test_a_window_without_network_catches_up(site, windows, notebook):
 def test_the_server_restarts_under_open_windows(site, windows, notebook):
     one, two = windows(site, notebook), windows(site, notebook)
     for window in (one, two):
-        window.expect_problems("ERR_CONNECTION", "WebSocket", "[Nn]etwork|fetch|50[0-9]", "Kernel")
+        window.expect_problems(
+            "ERR_CONNECTION", "WebSocket", "[Nn]etwork|fetch|50[0-9]|404", "Kernel|Connection lost"
+        )
+        # Its kernel ended with the server; the front end may say so in a dialog.
+        dialog = window.page.locator(".jp-Dialog .jp-mod-accept")
+        window.page.add_locator_handler(dialog, lambda button: button.click())
     one.write(0, "print('before')")
     one.run(0)
     two.expect_output(0, "before")
