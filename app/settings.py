@@ -103,3 +103,7 @@ class Settings(BaseSettings):
     feed_lag_seconds: float = Field(default=60, gt=0)
     feed_heartbeat_seconds: float = Field(default=15, gt=0)
     feed_poll_seconds: float = Field(default=5, gt=0)
+    # The front end: whether documents are shared live, and more for the pages' configuration.
+    default_url: str = "/lab"
+    collaboration: bool = True
+    page_config: dict[str, Any] = {}
