@@ -72,6 +72,7 @@ def maintain(database_url: str | None, data_dir: Path | None) -> None:
         return
     click.echo(f"Made: {', '.join(done.made) or 'nothing'}.")
     click.echo(f"Dropped: {', '.join(done.dropped) or 'nothing'}.")
+    click.echo(f"Executions added to the roll-ups: {done.rolled_up}.")
     click.echo(f"Rows deleted: {done.rows_deleted}; shown outputs kept: {done.outputs_kept}.")
     for name, reason in done.postponed.items():
         click.echo(f"Postponed: {name}: {reason}", err=True)

@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("functions", "triggers", "views", "policies", "partitions")
+FOLDERS = ("functions", "triggers", "views", "policies", "partitions", "analytics")
 
 
 def files() -> list[tuple[str, str]]:
