@@ -13,12 +13,12 @@ from app.settings import Settings
 from app.upkeep.partitions import Done
 from app.upkeep.upkeep import Upkeep
 
-_database_url = click.option(
+database_url_option = click.option(
     "--database-url",
     envvar="DATASTORE_DATABASE_URL",
     help="An external PostgreSQL.  [default: the embedded one of a server running here]",
 )
-_data_dir = click.option(
+data_dir_option = click.option(
     "--data-dir",
     envvar="DATASTORE_DATA_DIR",
     type=click.Path(path_type=Path, file_okay=False),
@@ -26,7 +26,8 @@ _data_dir = click.option(
 )
 
 
-def _require_url(database_url: str | None, data_dir: Path | None) -> str:
+def require_url(database_url: str | None, data_dir: Path | None) -> str:
+    """Return the address that is given, or that of a server here; an error says what to do."""
     url = database_url or find_url(data_dir)
     if url is None:
         raise click.ClickException(
@@ -42,31 +43,31 @@ def db() -> None:
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_url_option
+@data_dir_option
 def url(database_url: str | None, data_dir: Path | None) -> None:
     """Print the address for psql: psql "$(jupyter-datastore db url)"."""
-    click.echo(_require_url(database_url, data_dir))
+    click.echo(require_url(database_url, data_dir))
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_url_option
+@data_dir_option
 def current(database_url: str | None, data_dir: Path | None) -> None:
     """Print the schema's revision, and the one that this version needs."""
-    found = migrations.current(_require_url(database_url, data_dir))
+    found = migrations.current(require_url(database_url, data_dir))
     click.echo(f"{found or 'none'} (this version needs {migrations.head()})")
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_url_option
+@data_dir_option
 def maintain(database_url: str | None, data_dir: Path | None) -> None:
     """Make partitions ahead and drop what need not be kept, as servers do by themselves.
 
     The settings are the server's (DATASTORE_PARTITION_UNIT, DATASTORE_KEEP_EXECUTIONS_DAYS, ...).
     """
-    done = asyncio.run(_maintain(_require_url(database_url, data_dir)))
+    done = asyncio.run(_maintain(require_url(database_url, data_dir)))
     if done is None:
         click.echo("A server is at it.")
         return
@@ -89,11 +90,11 @@ async def _maintain(url: str) -> Done | None:
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_url_option
+@data_dir_option
 @click.option("--revision", default="head", show_default=True)
 def upgrade(database_url: str | None, data_dir: Path | None, revision: str) -> None:
     """Bring the schema up to date, as `alembic upgrade head` does."""
-    target = _require_url(database_url, data_dir)
+    target = require_url(database_url, data_dir)
     migrations.upgrade(target, revision)
     click.echo(f"The schema is at {migrations.current(target)}.")
