@@ -83,7 +83,9 @@ def generate(
         run(f"DROP TABLE partitions.{name}")
     connection.commit()
     seq = output_id = 0
-    for begins, ends in _months(start.replace(day=1), now):
+    months = list(_months(start.replace(day=1), now))
+    # The newest first, so that a run that was ended early leaves what is asked about most.
+    for number, (begins, ends) in reversed(list(enumerate(months))):
         label = f"{begins:%Y_%m_%d}"
         run(f"DROP TABLE IF EXISTS partitions.outputs_{label}, partitions.executions_{label}")
         for parent in ("executions", "outputs"):
@@ -93,7 +95,7 @@ def generate(
             _part(
                 "executions",
                 leaf=f"executions_{label}",
-                first_seq=seq,
+                first_seq=number * executions,
                 from_day=first,
                 to_day=min((ends - start).days, days) - 1,
                 **common,
@@ -105,7 +107,7 @@ def generate(
                 "outputs",
                 leaf=f"outputs_{label}",
                 executions=f"executions_{label}",
-                first_id=output_id,
+                first_id=number * executions * 3,
             )
         ).rowcount
         _attach(connection, label, begins, ends)
@@ -117,8 +119,8 @@ def generate(
         connection.commit()
         say(f"{label}: {seq:,} executions, {output_id:,} outputs, {_elapsed(now):.0f} s")
     run(_part("cells", **common))
-    run(f"ALTER TABLE executions ALTER seq RESTART WITH {seq + 1}")
-    run(f"ALTER TABLE outputs ALTER id RESTART WITH {output_id + 1}")
+    run(f"ALTER TABLE executions ALTER seq RESTART WITH {len(months) * executions}")
+    run(f"ALTER TABLE outputs ALTER id RESTART WITH {len(months) * executions * 3}")
     run("SET session_replication_role = origin")
     connection.commit()
     connection.autocommit = True
@@ -231,6 +233,29 @@ def fill_page(connection: psycopg.Connection[Any], page: Path = PAGE) -> None:
     page.write_text(_QUESTION.sub(answer, page.read_text("utf-8")), "utf-8")
 
 
+def fill_columns(connection: psycopg.Connection[Any], page: Path = PAGE) -> None:
+    """Put the database's comments on views and columns at the end of the page."""
+    heading = "# The views, column by column\n"
+    rows = connection.execute(
+        """
+SELECT c.relname, obj_description(c.oid), a.attname, format_type(a.atttypid, NULL),
+       col_description(c.oid, a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind = 'v'
+ORDER BY c.relname, a.attnum
+"""
+    ).fetchall()
+    lines, last = [heading], ""
+    for view, comment, column, kind, text in rows:
+        if view != last:
+            lines.append(f"\n### `analytics.{view}`\n\n{comment}.\n")
+            lines.append("\n| column | what it is | type |\n|---|---|---|\n")
+            last = view
+        lines.append(f"| `{column}` | {text} | {kind} |\n")
+    text = page.read_text("utf-8")
+    page.write_text(text[: text.index(heading)] + "".join(lines), "utf-8")
+
+
 @click.command()
 @click.option("--executions", default=1_000_000, show_default=True)
 @click.option("--days", default=365, show_default=True, help="Over which they are spread.")
@@ -255,6 +280,7 @@ def main(executions: int, days: int, rounds: int, folder: Path, fill: bool) -> N
             _report(console, connection, rounds)
             if fill:
                 fill_page(connection)
+                fill_columns(connection)
 
 
 def _report(console: Console, connection: psycopg.Connection[Any], rounds: int) -> None:

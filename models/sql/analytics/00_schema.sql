@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION analytics.error_library(traceback jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT CASE
-               WHEN NOT text ~ '(^|\n)\s*(File |Cell In|Input In)' THEN NULL
+               WHEN (text ~ '(^|\n)\s*(File |Cell In|Input In)') IS NOT TRUE THEN NULL
                WHEN frame IS NULL THEN 'notebook'
                WHEN frame ~ '(site|dist)-packages/'
                    THEN substring(frame FROM '.*(?:site|dist)-packages/([A-Za-z0-9_]+)')
