@@ -6,6 +6,9 @@
 INSERT INTO users (id, name, admin)
 SELECT md5('user' || u)::uuid, 'user' || u, false
 FROM generate_series(1, :users) u ON CONFLICT DO NOTHING;
+INSERT INTO groups (id, name) SELECT md5('group' || g)::uuid, 'group' || g FROM generate_series(1, 8) g;
+INSERT INTO group_members (group_id, user_id)
+SELECT md5('group' || 1 + u % 8)::uuid, md5('user' || u)::uuid FROM generate_series(1, :users) u;
 INSERT INTO contents (id, path, name, type)
 SELECT md5('content' || n)::uuid, path, split_part(path, '/', 2), 'notebook'
 FROM (SELECT n, format('user%s/%s-%s.ipynb', n / 12 + 1,

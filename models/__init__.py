@@ -24,10 +24,21 @@ from models.executions import (
     Output,
 )
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
-from models.people import Token, User
+from models.people import (
+    AuditEntry,
+    Group,
+    GroupMember,
+    Password,
+    Permission,
+    ShareLink,
+    SqlRole,
+    Token,
+    User,
+)
 from models.services import ConfigSection, Terminal
 
 __all__ = [
+    "AuditEntry",
     "Base",
     "Cell",
     "Checkpoint",
@@ -39,14 +50,20 @@ __all__ = [
     "DocumentSnapshot",
     "DocumentUpdate",
     "Execution",
+    "Group",
+    "GroupMember",
     "IdempotencyKey",
     "InputRequest",
     "Kernel",
     "Kernelspec",
     "Notebook",
     "Output",
+    "Password",
+    "Permission",
     "ServerProcess",
     "Session",
+    "ShareLink",
+    "SqlRole",
     "Terminal",
     "Token",
     "User",

@@ -5,14 +5,14 @@ and day must be kept and not made anew. Existing executions are put among the pe
 by the next upkeep.
 
 Revision ID: 0031
-Revises: 0030
+Revises: 0020
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0031"
-down_revision = "0030"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
@@ -259,7 +259,8 @@ BEGIN
 END
 $$;
 
--- Roll-ups show a person what the executions themselves would.
+-- Roll-ups show a person what is of their own and of their kernels, and an administrator all. Not what
+-- others may read: a path was another file's once, and sums do not follow a file that is moved.
 ALTER TABLE analytics.rollup_hours ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_days ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_cells ENABLE ROW LEVEL SECURITY;
@@ -267,20 +268,28 @@ ALTER TABLE analytics.rollup_errors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_kernels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_pending ENABLE ROW LEVEL SECURITY;
 
-DROP POLICY IF EXISTS rollup_hours_own ON analytics.rollup_hours;
-CREATE POLICY rollup_hours_own ON analytics.rollup_hours FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_days_own ON analytics.rollup_days;
-CREATE POLICY rollup_days_own ON analytics.rollup_days FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_cells_own ON analytics.rollup_cells;
-CREATE POLICY rollup_cells_own ON analytics.rollup_cells FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_errors_own ON analytics.rollup_errors;
-CREATE POLICY rollup_errors_own ON analytics.rollup_errors FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_kernels_own ON analytics.rollup_kernels;
-CREATE POLICY rollup_kernels_own ON analytics.rollup_kernels FOR SELECT
+DROP POLICY IF EXISTS rollup_hours_read ON analytics.rollup_hours;
+CREATE POLICY rollup_hours_read ON analytics.rollup_hours FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_days_read ON analytics.rollup_days;
+CREATE POLICY rollup_days_read ON analytics.rollup_days FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_cells_read ON analytics.rollup_cells;
+CREATE POLICY rollup_cells_read ON analytics.rollup_cells FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_errors_read ON analytics.rollup_errors;
+CREATE POLICY rollup_errors_read ON analytics.rollup_errors FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_kernels_read ON analytics.rollup_kernels;
+CREATE POLICY rollup_kernels_read ON analytics.rollup_kernels FOR SELECT
     USING (EXISTS (SELECT FROM kernels k WHERE k.id = rollup_kernels.kernel_id));
 """
 VIEWS = r"""
@@ -582,10 +591,52 @@ COMMENT ON COLUMN analytics.run_comparison.previous_output_bytes IS 'Bytes of th
 COMMENT ON COLUMN analytics.run_comparison.output_changed IS 'Whether what is shown differs (false when both have none or their outputs are no longer kept)';
 COMMENT ON COLUMN analytics.run_comparison.code IS 'The later''s code';
 COMMENT ON COLUMN analytics.run_comparison.previous_code IS 'The earlier''s code';
+
+CREATE OR REPLACE VIEW analytics.group_activity_by_day WITH (security_invoker = true) AS
+SELECT r.day, g.name AS group_name, run_as.name AS run_as, r.kernel_name, r.path AS notebook_path,
+       r.executions, r.failed, r.run_seconds, r.output_bytes
+FROM analytics.rollup_days r
+JOIN group_members m ON m.user_id = r.run_as_id
+JOIN groups g ON g.id = m.group_id
+LEFT JOIN users run_as ON run_as.id = r.run_as_id;
+COMMENT ON VIEW analytics.group_activity_by_day IS 'What was run on each day (UTC) on kernels of the members of each group; who is in two groups counts in both';
+COMMENT ON COLUMN analytics.group_activity_by_day.day IS 'The day on which they were asked for';
+COMMENT ON COLUMN analytics.group_activity_by_day.group_name IS 'The group';
+COMMENT ON COLUMN analytics.group_activity_by_day.run_as IS 'The member whose kernels ran them';
+COMMENT ON COLUMN analytics.group_activity_by_day.kernel_name IS 'The kernelspec''s name';
+COMMENT ON COLUMN analytics.group_activity_by_day.notebook_path IS 'The notebook; null for code that is of none';
+COMMENT ON COLUMN analytics.group_activity_by_day.executions IS 'Finished executions';
+COMMENT ON COLUMN analytics.group_activity_by_day.failed IS 'Those that raised an error';
+COMMENT ON COLUMN analytics.group_activity_by_day.run_seconds IS 'Seconds run, together';
+COMMENT ON COLUMN analytics.group_activity_by_day.output_bytes IS 'Bytes of outputs, together';
 """
 EARLIER = """
 INSERT INTO analytics.rollup_pending (execution_id, finished, output_bytes)
 SELECT id, true, output_bytes FROM executions WHERE finished_at IS NOT NULL
+"""
+
+# What was there before.
+FORMER = """
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT relname FROM pg_class
+                 WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'v' LOOP
+        EXECUTE format('DROP VIEW analytics.%I CASCADE', found.relname);
+    END LOOP;
+    FOR found IN SELECT relname FROM pg_class
+                 WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'r' LOOP
+        EXECUTE format('DROP TABLE analytics.%I', found.relname);
+    END LOOP;
+END
+$$;
+DROP FUNCTION analytics.roll_up(integer);
+DROP FUNCTION analytics.note_finished();
+DROP FUNCTION analytics.error_library(jsonb);
+COMMENT ON SCHEMA analytics IS NULL;
+CREATE VIEW analytics.execution_history WITH (security_invoker = true) AS
+SELECT * FROM public.execution_history;
 """
 
 
@@ -604,5 +655,6 @@ def upgrade():
 def downgrade():
     op.execute("DROP TRIGGER executions_finished_update ON executions")
     op.execute("DROP TRIGGER executions_finished_insert ON executions")
-    op.execute("DROP SCHEMA analytics CASCADE")
+    # The schema and its first view are those of an earlier revision.
+    op.execute(FORMER)
     op.drop_index("executions_failed_idx", table_name="executions")

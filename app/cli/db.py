@@ -27,7 +27,7 @@ data_dir_option = click.option(
 
 
 def require_url(database_url: str | None, data_dir: Path | None) -> str:
-    """Return the address that is given, or that of a server here; an error says what to do."""
+    """Return the database's address; a ClickException says where to find one."""
     url = database_url or find_url(data_dir)
     if url is None:
         raise click.ClickException(

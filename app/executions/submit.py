@@ -13,6 +13,7 @@ from sqlalchemy import Uuid, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from starlette.datastructures import State
 
+from app.auth.access import require
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.editor import NotebookEditor
@@ -99,6 +100,10 @@ async def run_code(
     kernel.require_alive()
     document = None
     if cell_id is not None:
+        if document_id is None:
+            await require(database, identity, "execute", "contents", path)
+        else:
+            await require(database, identity, "execute", "documents", document_id)
         documents: DocumentStore = state.documents
         document = await documents.find(path=path, document_id=document_id)
     async with database.transaction() as tx:
@@ -134,6 +139,7 @@ async def run_cells(
     kernel = host.get(session.kernel_id)
     kernel.require_alive()
     documents: DocumentStore = state.documents
+    await require(state.database, identity, "execute", "contents", session.path)
     document = await documents.open_notebook(session.path, actor_id=identity.id)
     async with state.database.transaction() as tx:
         editor = await documents.edit(tx, document.id, origin="execution", actor_id=identity.id)
@@ -156,7 +162,7 @@ async def _settle_if_stopped(state: State, kernel: RunningKernel) -> None:
     if not kernel.stopped:
         return
     reason = kernel.reason or "the kernel was shut down"
-    async with state.database.transaction() as tx:
+    async with state.database.transaction(as_server=True) as tx:
         await interrupt_executions(tx, state.documents, {kernel.id: datetime.now(UTC)}, reason)
 
 

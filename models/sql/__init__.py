@@ -8,7 +8,16 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("functions", "triggers", "views", "policies", "partitions", "analytics")
+FOLDERS = (
+    "roles",
+    "functions",
+    "triggers",
+    "views",
+    "policies",
+    "grants",
+    "partitions",
+    "analytics",
+)
 
 
 def files() -> list[tuple[str, str]]:

@@ -42,6 +42,19 @@ CATALOGUE = {
     "policies": """
         SELECT tablename, policyname, cmd, roles::text, qual, with_check
         FROM pg_policies WHERE schemaname IN ('public', 'analytics')""",
+    "privileges": """
+        SELECT relname, a.privilege_type, grantee.rolname
+        FROM pg_class, aclexplode(relacl) a JOIN pg_roles grantee ON grantee.oid = a.grantee
+        WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('analytics'))
+        AND relname <> 'alembic_version'""",
+    "privileges on columns": """
+        SELECT attrelid::regclass::text, attname, a.privilege_type, grantee.rolname
+        FROM pg_attribute, aclexplode(attacl) a JOIN pg_roles grantee ON grantee.oid = a.grantee
+        WHERE attrelid >= 16384""",
+    "privileges on functions": """
+        SELECT proname, coalesce(proacl::text, '') FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace""",
+    "schemas": "SELECT nspname FROM pg_namespace WHERE nspname = 'analytics'",
     "row security": """
         SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
         WHERE relkind IN ('r', 'p')

@@ -205,7 +205,8 @@ BEGIN
 END
 $$;
 
--- Roll-ups show a person what the executions themselves would.
+-- Roll-ups show a person what is of their own and of their kernels, and an administrator all. Not what
+-- others may read: a path was another file's once, and sums do not follow a file that is moved.
 ALTER TABLE analytics.rollup_hours ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_days ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_cells ENABLE ROW LEVEL SECURITY;
@@ -213,18 +214,26 @@ ALTER TABLE analytics.rollup_errors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_kernels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE analytics.rollup_pending ENABLE ROW LEVEL SECURITY;
 
-DROP POLICY IF EXISTS rollup_hours_own ON analytics.rollup_hours;
-CREATE POLICY rollup_hours_own ON analytics.rollup_hours FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_days_own ON analytics.rollup_days;
-CREATE POLICY rollup_days_own ON analytics.rollup_days FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_cells_own ON analytics.rollup_cells;
-CREATE POLICY rollup_cells_own ON analytics.rollup_cells FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_errors_own ON analytics.rollup_errors;
-CREATE POLICY rollup_errors_own ON analytics.rollup_errors FOR SELECT
-    USING (datastore_current_user_id() IN (actor_id, run_as_id));
-DROP POLICY IF EXISTS rollup_kernels_own ON analytics.rollup_kernels;
-CREATE POLICY rollup_kernels_own ON analytics.rollup_kernels FOR SELECT
+DROP POLICY IF EXISTS rollup_hours_read ON analytics.rollup_hours;
+CREATE POLICY rollup_hours_read ON analytics.rollup_hours FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_days_read ON analytics.rollup_days;
+CREATE POLICY rollup_days_read ON analytics.rollup_days FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_cells_read ON analytics.rollup_cells;
+CREATE POLICY rollup_cells_read ON analytics.rollup_cells FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_errors_read ON analytics.rollup_errors;
+CREATE POLICY rollup_errors_read ON analytics.rollup_errors FOR SELECT
+    USING (actor_id = (SELECT datastore_current_user_id())
+        OR run_as_id = (SELECT datastore_current_user_id())
+        OR (SELECT datastore_am_admin()));
+DROP POLICY IF EXISTS rollup_kernels_read ON analytics.rollup_kernels;
+CREATE POLICY rollup_kernels_read ON analytics.rollup_kernels FOR SELECT
     USING (EXISTS (SELECT FROM kernels k WHERE k.id = rollup_kernels.kernel_id));

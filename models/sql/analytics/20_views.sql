@@ -296,3 +296,21 @@ COMMENT ON COLUMN analytics.run_comparison.previous_output_bytes IS 'Bytes of th
 COMMENT ON COLUMN analytics.run_comparison.output_changed IS 'Whether what is shown differs (false when both have none or their outputs are no longer kept)';
 COMMENT ON COLUMN analytics.run_comparison.code IS 'The later''s code';
 COMMENT ON COLUMN analytics.run_comparison.previous_code IS 'The earlier''s code';
+
+CREATE OR REPLACE VIEW analytics.group_activity_by_day WITH (security_invoker = true) AS
+SELECT r.day, g.name AS group_name, run_as.name AS run_as, r.kernel_name, r.path AS notebook_path,
+       r.executions, r.failed, r.run_seconds, r.output_bytes
+FROM analytics.rollup_days r
+JOIN group_members m ON m.user_id = r.run_as_id
+JOIN groups g ON g.id = m.group_id
+LEFT JOIN users run_as ON run_as.id = r.run_as_id;
+COMMENT ON VIEW analytics.group_activity_by_day IS 'What was run on each day (UTC) on kernels of the members of each group; who is in two groups counts in both';
+COMMENT ON COLUMN analytics.group_activity_by_day.day IS 'The day on which they were asked for';
+COMMENT ON COLUMN analytics.group_activity_by_day.group_name IS 'The group';
+COMMENT ON COLUMN analytics.group_activity_by_day.run_as IS 'The member whose kernels ran them';
+COMMENT ON COLUMN analytics.group_activity_by_day.kernel_name IS 'The kernelspec''s name';
+COMMENT ON COLUMN analytics.group_activity_by_day.notebook_path IS 'The notebook; null for code that is of none';
+COMMENT ON COLUMN analytics.group_activity_by_day.executions IS 'Finished executions';
+COMMENT ON COLUMN analytics.group_activity_by_day.failed IS 'Those that raised an error';
+COMMENT ON COLUMN analytics.group_activity_by_day.run_seconds IS 'Seconds run, together';
+COMMENT ON COLUMN analytics.group_activity_by_day.output_bytes IS 'Bytes of outputs, together';
