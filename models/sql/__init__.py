@@ -14,8 +14,8 @@ FOLDERS = (
     "triggers",
     "views",
     "policies",
-    "grants",
     "partitions",
+    "grants",
     "analytics",
 )
 
