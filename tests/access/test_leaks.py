@@ -441,6 +441,23 @@ TABLES: dict[str, tuple[str, set[str]]] = {
     "lab_workspaces": ("", OLGA),
     "execution_history": (OF_EXECUTION, READERS),
     "analytics.execution_history": (OF_EXECUTION, READERS),
+    "analytics.errors": ("", NOBODY),  # none of Olga's failed
+    "analytics.failed_tries": ("", NOBODY),
+    "analytics.cell_order": (OF_EXECUTION, READERS),
+    "analytics.stale_outputs": ("", NOBODY),
+    "analytics.run_comparison": ("", NOBODY),
+    "analytics.kernel_hours": (OF_KERNEL, READERS),
+    "analytics.activity_by_hour": ("", OLGA | ADMIN),
+    "analytics.activity_by_day": ("", OLGA | ADMIN),
+    "analytics.group_activity_by_day": ("", NOBODY),
+    "analytics.cells_by_day": ("", OLGA | ADMIN),
+    "analytics.errors_by_day": ("", NOBODY),
+    "analytics.rollup_hours": ("", OLGA | ADMIN),
+    "analytics.rollup_days": ("", OLGA | ADMIN),
+    "analytics.rollup_cells": ("", OLGA | ADMIN),
+    "analytics.rollup_errors": ("", NOBODY),
+    "analytics.rollup_kernels": (OF_KERNEL, READERS),
+    "analytics.rollup_pending": ("", NOBODY),
 }
 # Of these Olga has no rows here; they are made for the test.
 MADE = (
