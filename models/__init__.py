@@ -1,7 +1,7 @@
 """The tables of Jupyter Datastore, one module per subject, and the SQL that belongs to them.
 
-Importing this package registers every table, and the functions, triggers, views and policies
-under `models/sql`, with `Base.metadata`.
+Importing this package registers every table, and the functions, triggers, views, policies
+and publications under `models/sql`, with `Base.metadata`.
 """
 
 from models import sql
@@ -18,6 +18,7 @@ from models.documents import (
 from models.executions import Comm, CommMessage, Execution, InputRequest, Output
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
+from models.replication import Replica
 from models.services import ConfigSection, Terminal
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Kernelspec",
     "Notebook",
     "Output",
+    "Replica",
     "ServerProcess",
     "Session",
     "Terminal",

@@ -1,4 +1,4 @@
-"""Functions, triggers, views and policies, as SQL files beside the tables they belong to.
+"""Functions, triggers, views, policies, publications and storage, as SQL files.
 
 Migrations carry frozen copies of what they install; the tests compare the schema that the
 migrations make with the one that the models and these files make.
@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("functions", "triggers", "views", "policies")
+FOLDERS = ("functions", "triggers", "views", "policies", "publications", "storage")
 
 
 def files() -> list[tuple[str, str]]:

@@ -42,6 +42,16 @@ CATALOGUE = {
     "row security": """
         SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace""",
+    "table storage": """
+        SELECT relname, relreplident, reloptions::text FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace""",
+    "publications": """
+        SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot
+        FROM pg_publication""",
+    "published": """
+        SELECT pubname, tablename, rowfilter,
+               (SELECT array_agg(name ORDER BY name) FROM unnest(attnames) name)::text
+        FROM pg_publication_tables""",
 }
 
 

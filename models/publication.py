@@ -1,0 +1,113 @@
+"""What leaves this database: for each table, the columns that are published and those that are not.
+
+Replicas and `jupyter-datastore stream` read the publication `datastore`, made by
+`models/sql/publications/datastore.sql`. This module is its declaration, and says why the rest is
+withheld. A table or column that is named nowhere is not published, and a test fails until somebody
+has decided about it here. No table is defined here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NAME = "datastore"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published table: its columns, withheld columns with the reason, and a row filter.
+
+    `where` is the filter as SQL; PostgreSQL lets it read columns of the replica identity only.
+    """
+
+    columns: tuple[str, ...]
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    where: str | None = None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "cells": Published(
+        _words(
+            "id notebook_id cell_id position cell_type source version metadata attachments extra"
+            " execution_count execution_state execution_id"
+        )
+    ),
+    "contents": Published(
+        _words(
+            "id parent_id path name type format mimetype writable size created last_modified hash"
+            " hash_algorithm file_key missing_since"
+        )
+    ),
+    "documents": Published(
+        _words(
+            "id content_id type format version saved_version saved_at save_error disk_hash"
+            " created_at"
+        ),
+        {"disk_base": "hashes for the next merge with the file, of use to the server alone"},
+    ),
+    "executions": Published(
+        _words(
+            "id seq kernel_id incarnation session_id document_id path cell_id cell_version actor_id"
+            " run_as_id client msg_id code source_hash silent store_history stop_on_error"
+            " allow_stdin user_expressions status reason execution_count queued_at started_at"
+            " finished_at ename evalue traceback reply output_bytes"
+        ),
+        {"idempotency_key": "chosen by a client to be known by it alone"},
+    ),
+    "input_requests": Published(
+        _words(
+            "id execution_id kernel_id msg_id prompt password status answered_by_id created_at"
+            " answered_at"
+        ),
+        {"value": "what a person typed, which may be a secret that the code did not call one"},
+        where="NOT password",
+    ),
+    "kernels": Published(
+        _words(
+            "id name path execution_state reason incarnation connections owner_id server_id pid"
+            " pid_started_at kernel_info recorded_batch created_at last_activity ended_at"
+        ),
+        {"connection_info": "holds the key that signs messages to the kernel"},
+    ),
+    "kernelspecs": Published(
+        _words("id name is_default resources refreshed_at"),
+        {"spec": "its env may hold secrets of the kernels"},
+    ),
+    "notebooks": Published(_words("id nbformat nbformat_minor metadata extra")),
+    "outputs": Published(
+        _words(
+            "id execution_id seq kernel_id cell_id output_type name text data metadata"
+            " execution_count ename evalue traceback extra display_id comm_id size_bytes created_at"
+            " updated_at cleared_at"
+        )
+    ),
+    "server_status": Published(
+        _words(
+            "id hostname pid process_started_at version started_at heartbeat_at stopped_at"
+        )
+    ),
+    "sessions": Published(
+        _words("id path name type kernel_id document_id owner_id created_at ended_at")
+    ),
+    "users": Published(
+        _words(
+            "id name full_name display_name initials avatar_url color admin created_at disabled_at"
+        )
+    ),
+}
+
+# Tables of which nothing leaves.
+WITHHELD: Mapping[str, str] = {
+    "checkpoints": "of use only where the files are",
+    "comm_messages": "what widgets are told, a password field's text among it",
+    "comms": "widgets' state, a password field's text among it",
+    "config_sections": "a person's own settings",
+    "document_snapshots": "merge state, with text that was deleted",
+    "document_updates": "merge state, with text that was deleted",
+    "replicas": "addresses of databases",
+    "terminals": "of use only where they run",
+    "tokens": "secrets, though hashed",
+}
