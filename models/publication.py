@@ -85,9 +85,7 @@ PUBLISHED: Mapping[str, Published] = {
         )
     ),
     "server_status": Published(
-        _words(
-            "id hostname pid process_started_at version started_at heartbeat_at stopped_at"
-        )
+        _words("id hostname pid process_started_at version started_at heartbeat_at stopped_at")
     ),
     "sessions": Published(
         _words("id path name type kernel_id document_id owner_id created_at ended_at")

@@ -135,9 +135,7 @@ def upgrade():
         sa.UniqueConstraint("target", name=op.f("replicas_target_key")),
     )
     op.alter_column("kernelspecs", "spec", server_default=sa.text("'{}'::jsonb"))
-    op.create_index(
-        "input_requests_replica_key", "input_requests", ["id", "password"], unique=True
-    )
+    op.create_index("input_requests_replica_key", "input_requests", ["id", "password"], unique=True)
     for statements in SQL:
         op.execute(statements)
 

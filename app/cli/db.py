@@ -1,11 +1,15 @@
 """`jupyter-datastore db`: the database's address and schema."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from app.db import migrations
 from app.db.locate import find_url
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _database_url = click.option(
     "--database-url",
@@ -20,7 +24,13 @@ _data_dir = click.option(
 )
 
 
-def _require_url(database_url: str | None, data_dir: Path | None) -> str:
+def database_options(command: Function) -> Function:
+    """Give a command the options that say which database it means."""
+    return _database_url(_data_dir(command))
+
+
+def require_url(database_url: str | None, data_dir: Path | None) -> str:
+    """Return the database's URL, or end the command saying that there is none."""
     url = database_url or find_url(data_dir)
     if url is None:
         raise click.ClickException(
@@ -36,28 +46,55 @@ def db() -> None:
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_options
 def url(database_url: str | None, data_dir: Path | None) -> None:
     """Print the address for psql: psql "$(jupyter-datastore db url)"."""
-    click.echo(_require_url(database_url, data_dir))
+    click.echo(require_url(database_url, data_dir))
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_options
 def current(database_url: str | None, data_dir: Path | None) -> None:
     """Print the schema's revision, and the one that this version needs."""
-    found = migrations.current(_require_url(database_url, data_dir))
+    found = migrations.current(require_url(database_url, data_dir))
     click.echo(f"{found or 'none'} (this version needs {migrations.head()})")
 
 
 @db.command()
-@_database_url
-@_data_dir
+@database_options
 @click.option("--revision", default="head", show_default=True)
-def upgrade(database_url: str | None, data_dir: Path | None, revision: str) -> None:
+@click.option("--with-replicas", is_flag=True, help="Migrate the replicas too, in order.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="With --with-replicas: a replica's URL with its password; may be repeated.",
+)
+def upgrade(
+    *,
+    database_url: str | None,
+    data_dir: Path | None,
+    revision: str,
+    with_replicas: bool,
+    targets: tuple[str, ...],
+) -> None:
     """Bring the schema up to date, as `alembic upgrade head` does."""
-    target = _require_url(database_url, data_dir)
-    migrations.upgrade(target, revision)
+    target = require_url(database_url, data_dir)
+    if with_replicas:
+        _upgrade_with_replicas(target, revision, targets)
+    else:
+        migrations.upgrade(target, revision)
     click.echo(f"The schema is at {migrations.current(target)}.")
+
+
+def _upgrade_with_replicas(url: str, revision: str, targets: tuple[str, ...]) -> None:
+    # Imported here: the other commands need nothing of it.
+    from app.cli.replica import passwords  # noqa: PLC0415
+    from app.replication.addresses import ReplicationError  # noqa: PLC0415
+    from app.replication.upgrade import upgrade_with_replicas  # noqa: PLC0415
+
+    try:
+        for said in upgrade_with_replicas(url, targets=passwords(targets), revision=revision):
+            click.echo(said)
+    except ReplicationError as error:
+        raise click.ClickException(str(error)) from error

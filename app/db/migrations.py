@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from alembic import command
@@ -17,7 +17,7 @@ from app.db.engine import sync_url
 
 
 class SchemaBehindError(Exception):
-    """The database's schema is not the one that this version needs; says what to do."""
+    """The database is not one that this version can work on; says what to do."""
 
 
 def script_location() -> Path:
@@ -62,4 +62,24 @@ def require_current(url: str) -> None:
             f"The database has schema {found or 'none'}, this version needs {head()}. "
             "Run `jupyter-datastore db upgrade` (or `alembic upgrade head`) with "
             "DATASTORE_DATABASE_URL set, then start again."
+        )
+
+
+def require_no_replica(url: str) -> None:
+    """Raise SchemaBehindError when the database follows another one.
+
+    A server that wrote there would meet the rows that arrive, and the replica would stand still.
+    """
+    engine = create_engine(sync_url(url), poolclass=NullPool)
+    query = text(
+        "SELECT subname FROM pg_subscription WHERE 'datastore' = ANY (subpublications) AND subdbid ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.connect() as connection:
+        found = connection.execute(query).scalar()
+    if found is not None:
+        raise SchemaBehindError(
+            f"This database is a replica (subscription {found}), so no server can work on it. Give "
+            "the server the database that it follows, or make it independent with "
+            "`jupyter-datastore replica remove` there."
         )

@@ -37,7 +37,8 @@ def without_password(url: str) -> str:
 
 def conninfo(url: str, **more: str) -> str:
     """Return libpq's keyword form of a URL, as CREATE SUBSCRIPTION takes it."""
-    return make_conninfo(**{**conninfo_to_dict(libpq_url(url)), **more})
+    parameters: dict[str, Any] = {**conninfo_to_dict(libpq_url(url)), **more}
+    return make_conninfo(**parameters)
 
 
 def connect(url: str) -> Connection:

@@ -61,9 +61,7 @@ def check(url: str, name: str, *, target: str | None = None) -> Iterator[TableCh
                 yield _check_table(ours, theirs, replica, table)
 
 
-def _check_table(
-    ours: Connection, theirs: Connection, replica: Replica, table: str
-) -> TableCheck:
+def _check_table(ours: Connection, theirs: Connection, replica: Replica, table: str) -> TableCheck:
     published = PUBLISHED[table]
     sums = _sums(ours, table, published)
     _catch_up(ours, replica)
@@ -112,7 +110,7 @@ def _parts(table: str, published: Published) -> dict[str, sql.Composable]:
         "row": sql.SQL("hashtextextended(ROW({})::text, 0)").format(sql.SQL(", ").join(columns)),
         "bucket": sql.SQL("mod(abs(hashtext(id::text)::bigint), {})").format(BUCKETS),
         # The filter is ours, from models.publication.
-        "where": sql.SQL(published.where or "true"),  # type: ignore[arg-type]
+        "where": sql.SQL(published.where or "true"),
     }
 
 
@@ -129,7 +127,6 @@ def _rows(
     connection: Connection, table: str, published: Published, buckets: list[int]
 ) -> dict[str, Any]:
     query = sql.SQL(
-        "SELECT {key} AS key, {row} AS hash FROM {table}"
-        " WHERE {where} AND {bucket} = ANY (%s)"
+        "SELECT {key} AS key, {row} AS hash FROM {table} WHERE {where} AND {bucket} = ANY (%s)"
     ).format(**_parts(table, published))
     return {row["key"]: row["hash"] for row in connection.execute(query, [buckets])}

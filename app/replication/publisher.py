@@ -166,10 +166,10 @@ def drop_slot(connection: Connection, slot: str) -> None:
 def current_lsn(connection: Connection) -> str:
     """Return the position after everything that is committed now."""
     # A message of our own: without one, an idle publisher has nothing after the last commit that a
-    # reader could confirm.
+    # reader could confirm. In a transaction, since its commit is flushed at once.
     row = one(
         connection,
-        "SELECT pg_logical_emit_message(false, 'jupyter-datastore', '')::text AS lsn",
+        "SELECT pg_logical_emit_message(true, 'jupyter-datastore', '')::text AS lsn",
     )
     return str(row["lsn"])
 

@@ -12,8 +12,8 @@ from app.replication import publisher, subscriber
 from app.replication.addresses import (
     Connection,
     ReplicationError,
-    conninfo,
     connect,
+    conninfo,
     identity,
     libpq_url,
     one_line,
@@ -60,7 +60,7 @@ def add(
             # What an earlier attempt left, or what is to be copied again.
             publisher.drop_slot(ours, known.slot)
             publisher.delete_replica(ours, known)
-        _prepare_target(ours, url, theirs, target, copy_again=copy_again)
+        _prepare_target(url, theirs, target, copy_again=copy_again)
         replica = Replica(
             name or (known.name if known else _free_name(ours)), without_password(target)
         )
@@ -79,9 +79,7 @@ def _free_name(ours: Connection) -> str:
     return f"replica_{max((int(found[1]) for found in numbers if found), default=0) + 1}"
 
 
-def _prepare_target(
-    ours: Connection, url: str, theirs: Connection, target: str, *, copy_again: bool
-) -> None:
+def _prepare_target(url: str, theirs: Connection, target: str, *, copy_again: bool) -> None:
     """Give the target the publisher's schema and make sure that it is empty."""
     needed, found = migrations.current(url), migrations.current(target)
     if needed != migrations.head():

@@ -39,19 +39,26 @@ class Status:
     @property
     def word(self) -> str:
         """One word or two for people."""
+        subscription = self.subscription
         if self.must_be_copied_again:
-            return "must be copied again"
-        if self.unreachable:
-            return "following" if self.seconds is not None else "unreachable"
-        if self.subscription is None:
-            return "not subscribed"
-        if not self.subscription.enabled:
-            return "disabled"
-        if any(not copy.is_done for copy in self.copies):
-            return "copying"
-        if self.seconds is None:
-            return "behind" if self.subscription.connected else "disconnected"
-        return "following"
+            found = "must be copied again"
+        elif self.seconds is not None and not self._is_copying:
+            found = "following"
+        elif self.unreachable:
+            found = "unreachable"
+        elif subscription is None:
+            found = "not subscribed"
+        elif not subscription.enabled:
+            found = "disabled"
+        elif self._is_copying:
+            found = "copying"
+        else:
+            found = "behind" if subscription.connected else "disconnected"
+        return found
+
+    @property
+    def _is_copying(self) -> bool:
+        return any(not copy.is_done for copy in self.copies)
 
 
 def read(
