@@ -72,8 +72,8 @@ def require_no_replica(url: str) -> None:
     """
     engine = create_engine(sync_url(url), poolclass=NullPool)
     query = text(
-        "SELECT subname FROM pg_subscription WHERE 'datastore' = ANY (subpublications) AND subdbid ="
-        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        "SELECT subname FROM pg_subscription WHERE 'datastore' = ANY (subpublications)"
+        " AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     with engine.connect() as connection:
         found = connection.execute(query).scalar()

@@ -139,7 +139,12 @@ class Decoder:
 
     def decode(self, data: bytes) -> Message | None:
         """Return a message; None for one that only prepares others, or tells of origins."""
-        reader = _Reader(data)
+        try:
+            return self._decode(_Reader(data))
+        except (ValueError, OverflowError) as error:  # not UTF-8, not JSON, not a time
+            raise ProtocolError(f"a value that cannot be read: {error}") from error
+
+    def _decode(self, reader: _Reader) -> Message | None:
         kind = reader.kind()
         match kind:
             case "B":
