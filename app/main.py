@@ -65,6 +65,7 @@ from app.status.paths import router as paths
 from app.status.routes import router as status
 from app.terminals.routes import router as terminals
 from app.terminals.terminals import Terminals
+from app.upkeep.upkeep import Upkeep
 from app.web import ExactJSONResponse, refuse_websocket
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ async def _running(
         pool_size=settings.database_pool_size,
         recorder_pool_size=settings.recorder_pool_size,
     )
+    upkeep = Upkeep(database, settings)
+    await upkeep.start()
     async with database.transaction() as tx:
         owner = await ensure_owner(tx, settings.owner)
     disk = Disk(settings.root_dir, settings)
@@ -125,6 +128,7 @@ async def _running(
         await app.state.terminals.close()
         await host.close()
         await store.close()
+        await upkeep.close()
         await database.close()
 
 

@@ -15,7 +15,14 @@ from models.documents import (
     DocumentUpdate,
     Notebook,
 )
-from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.executions import (
+    Comm,
+    CommMessage,
+    Execution,
+    IdempotencyKey,
+    InputRequest,
+    Output,
+)
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import Token, User
 from models.replication import Replica
@@ -33,6 +40,7 @@ __all__ = [
     "DocumentSnapshot",
     "DocumentUpdate",
     "Execution",
+    "IdempotencyKey",
     "InputRequest",
     "Kernel",
     "Kernelspec",

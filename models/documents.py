@@ -186,6 +186,4 @@ class Cell(Base):
     extra: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     execution_count: Mapped[int | None] = mapped_column(BigInteger)
     execution_state: Mapped[str] = mapped_column(server_default=text("'idle'"))
-    execution_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="SET NULL")
-    )
+    execution_id: Mapped[uuid.UUID | None]

@@ -79,7 +79,7 @@ PUBLISHED: Mapping[str, Published] = {
     "notebooks": Published(_words("id nbformat nbformat_minor metadata extra")),
     "outputs": Published(
         _words(
-            "id execution_id seq kernel_id cell_id output_type name text data metadata"
+            "id partition_id execution_id seq kernel_id cell_id output_type name text data metadata"
             " execution_count ename evalue traceback extra display_id comm_id size_bytes created_at"
             " updated_at cleared_at"
         )
@@ -105,6 +105,7 @@ WITHHELD: Mapping[str, str] = {
     "config_sections": "a person's own settings",
     "document_snapshots": "merge state, with text that was deleted",
     "document_updates": "merge state, with text that was deleted",
+    "idempotency_keys": "chosen by clients to be known by them alone",
     "replicas": "addresses of databases",
     "terminals": "of use only where they run",
     "tokens": "secrets, though hashed",

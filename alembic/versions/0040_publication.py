@@ -6,14 +6,14 @@ hence the default of `kernelspecs.spec`. Fill factors and vacuum thresholds appl
 vacuums to come; no table is rewritten.
 
 Revision ID: 0040
-Revises: 0005
+Revises: 0030
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0040"
-down_revision = "0005"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
@@ -71,9 +71,9 @@ CREATE PUBLICATION datastore FOR TABLE
         id, nbformat, nbformat_minor, metadata, extra
     ),
     outputs (
-        id, execution_id, seq, kernel_id, cell_id, output_type, name, text, data, metadata,
-        execution_count, ename, evalue, traceback, extra, display_id, comm_id, size_bytes,
-        created_at, updated_at, cleared_at
+        id, partition_id, execution_id, seq, kernel_id, cell_id, output_type, name, text,
+        data, metadata, execution_count, ename, evalue, traceback, extra, display_id,
+        comm_id, size_bytes, created_at, updated_at, cleared_at
     ),
     server_status (
         id, hostname, pid, process_started_at, version, started_at, heartbeat_at, stopped_at

@@ -1,13 +1,19 @@
 """`jupyter-datastore db`: the database's address and schema."""
 
+import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from app.db import migrations
+from app.db.engine import Database
 from app.db.locate import find_url
+from app.settings import Settings
+from app.upkeep.partitions import Done
+from app.upkeep.upkeep import Upkeep
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,6 +64,34 @@ def current(database_url: str | None, data_dir: Path | None) -> None:
     """Print the schema's revision, and the one that this version needs."""
     found = migrations.current(require_url(database_url, data_dir))
     click.echo(f"{found or 'none'} (this version needs {migrations.head()})")
+
+
+@db.command()
+@database_options
+def maintain(database_url: str | None, data_dir: Path | None) -> None:
+    """Make partitions ahead and drop what need not be kept, as servers do by themselves.
+
+    The settings are the server's (DATASTORE_PARTITION_UNIT, DATASTORE_KEEP_EXECUTIONS_DAYS, ...).
+    """
+    done = asyncio.run(_maintain(require_url(database_url, data_dir)))
+    if done is None:
+        click.echo("A server is at it.")
+        return
+    click.echo(f"Made: {', '.join(done.made) or 'nothing'}.")
+    click.echo(f"Dropped: {', '.join(done.dropped) or 'nothing'}.")
+    click.echo(f"Rows deleted: {done.rows_deleted}; shown outputs kept: {done.outputs_kept}.")
+    for name, reason in done.postponed.items():
+        click.echo(f"Postponed: {name}: {reason}", err=True)
+    if done.postponed:
+        raise SystemExit(1)
+
+
+async def _maintain(url: str) -> Done | None:
+    database = Database(url)
+    try:
+        return await Upkeep(database, Settings()).maintain(datetime.now(UTC))
+    finally:
+        await database.close()
 
 
 @db.command()

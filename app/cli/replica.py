@@ -204,6 +204,20 @@ def remove(
 
 
 @replica.command()
+@database_options
+@_targets
+@click.option("--keep", is_flag=True, help="Keep on the replicas what was dropped here.")
+def maintain(
+    database_url: str | None, data_dir: Path | None, targets: tuple[str, ...], keep: bool
+) -> None:
+    """Make and drop the replicas' partitions as they are here; for a scheduler, once a day."""
+    url = require_url(database_url, data_dir)
+    for name, done in replicas.maintain(url, targets=passwords(targets), drop=not keep):
+        made, dropped = ", ".join(done.made), ", ".join(done.dropped)
+        click.echo(f"{name}: made {made or 'nothing'}, dropped {dropped or 'nothing'}.")
+
+
+@replica.command()
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),

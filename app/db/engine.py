@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from models import codec
@@ -106,6 +106,15 @@ class Database:
         """
         async with Transaction(self._reads) as session:
             yield session
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a recorder's connection on which each statement is a transaction of its own.
+
+        For what PostgreSQL refuses inside a transaction, and for nothing else.
+        """
+        async with self._recorders.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def close(self) -> None:
         """Close all connections."""

@@ -25,7 +25,8 @@ from app.kernels.running import RunningKernel
 from app.recorder.operations import CellTarget
 from app.recorder.tracker import source_hash
 from app.web import object_field, text_field
-from models import Document, Execution, Session, User
+from models import Document, Execution, IdempotencyKey, Session, User
+from models.base import uuid7
 
 _FLAGS = {"silent": False, "store_history": True, "stop_on_error": True, "allow_stdin": True}
 
@@ -194,14 +195,9 @@ _SESSION_ID = (
     .limit(1)
 )
 _EXECUTIONS: Any = Execution.__table__
-_INSERT = (
-    insert(_EXECUTIONS)
-    .on_conflict_do_nothing(
-        index_elements=["actor_id", "idempotency_key"],
-        index_where=_EXECUTIONS.c.idempotency_key.is_not(None),
-    )
-    .returning(*_EXECUTIONS.c)
-)
+_INSERT = insert(_EXECUTIONS).returning(*_EXECUTIONS.c)
+_KEYS: Any = IdempotencyKey.__table__
+_INSERT_KEY = insert(_KEYS).on_conflict_do_nothing().returning(_KEYS.c.execution_id)
 
 
 async def _session_of(tx: Transaction, kernel_id: str, document: Document | None) -> str | None:
@@ -227,10 +223,18 @@ async def _insert(
         return []
     rows = [_values(identity, kernel, piece, options, session_id) for piece in pieces]
     connection = await tx.connection()
+    if options.idempotency_key is not None:
+        (row,) = rows
+        key = {
+            "actor_id": identity.id,
+            "key": options.idempotency_key,
+            "execution_id": row["id"],
+        }
+        # Waits for another transaction that is inserting the same key.
+        if (await connection.execute(_INSERT_KEY, key)).first() is None:
+            return []
     inserted = (await connection.execute(_INSERT, rows)).mappings()
     made = sorted((Execution(**row) for row in inserted), key=lambda execution: execution.seq)
-    if not made:
-        return []
     run_as = await _name_of(tx, kernel.owner_id, identity)
     found = [ExecutionRow(execution, identity.name, run_as) for execution in made]
     queued = [_queued(row.execution) for row in found]
@@ -251,7 +255,7 @@ def _values(
     options: Options,
     session_id: str | None,
 ) -> dict[str, Any]:
-    execution_id = uuid.uuid4()
+    execution_id = uuid7()
     return {
         "id": execution_id,
         "kernel_id": kernel.id,
@@ -293,7 +297,11 @@ def _queued(row: Execution) -> QueuedExecution:
 
 
 async def _earlier(database: Database, identity: Identity, key: str) -> ExecutionRow | None:
-    query = executions().where(Execution.actor_id == identity.id, Execution.idempotency_key == key)
+    query = (
+        executions()
+        .join(IdempotencyKey, IdempotencyKey.execution_id == Execution.id)
+        .where(IdempotencyKey.actor_id == identity.id, IdempotencyKey.key == key)
+    )
     async with database.read() as tx:
         found = (await tx.execute(query)).one_or_none()
     return ExecutionRow._make(found) if found else None

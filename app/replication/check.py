@@ -3,17 +3,18 @@
 Two databases cannot be read at one moment. A row differs when the publisher's is the same before
 and after the replica's was read, the replica had by then confirmed everything that was committed
 when the publisher's was first read, and the replica's is another. Rows that change meanwhile are
-looked at again, a few times.
+looked at again, a few times. Partitions that the publisher has dropped and the replica still has
+are left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
-from app.replication import publisher, subscriber
+from app.replication import partitions, publisher, subscriber
 from app.replication.addresses import Connection, ReplicationError, connect
 from app.replication.publisher import Replica
 from app.replication.replicas import wait_for
@@ -57,21 +58,24 @@ def check(url: str, name: str, *, target: str | None = None) -> Iterator[TableCh
                 raise ReplicationError(
                     f"The replica has no subscription {replica.slot}: it must be copied again."
                 )
+            theirs_alone = partitions.extra(ours, theirs)
             for table in sorted(PUBLISHED):
-                yield _check_table(ours, theirs, replica, table)
+                yield _check_table(ours, theirs, replica, table, theirs_alone)
 
 
-def _check_table(ours: Connection, theirs: Connection, replica: Replica, table: str) -> TableCheck:
+def _check_table(
+    ours: Connection, theirs: Connection, replica: Replica, table: str, theirs_alone: list[str]
+) -> TableCheck:
     published = PUBLISHED[table]
     sums = _sums(ours, table, published)
     _catch_up(ours, replica)
-    suspects = _unequal(sums, _sums(theirs, table, published))
+    suspects = _unequal(sums, _sums(theirs, table, published, theirs_alone))
     different: set[str] = set()
     moving: set[str] = set()
     for _ in range(ROUNDS if suspects else 0):
         before = _rows(ours, table, published, suspects)
         _catch_up(ours, replica)
-        theirs_now = _rows(theirs, table, published, suspects)
+        theirs_now = _rows(theirs, table, published, suspects, theirs_alone)
         after = _rows(ours, table, published, suspects)
         keys = before.keys() | theirs_now.keys() | after.keys()
         different = {
@@ -111,22 +115,35 @@ def _parts(table: str, published: Published) -> dict[str, sql.Composable]:
         "bucket": sql.SQL("mod(abs(hashtext(id::text)::bigint), {})").format(BUCKETS),
         # The filter is ours, from models.publication.
         "where": sql.SQL(published.where or "true"),
+        "here": sql.SQL(
+            "tableoid NOT IN (SELECT oid FROM pg_class WHERE relname = ANY (%s)"
+            " AND relnamespace = 'partitions'::regnamespace)"
+        ),
     }
 
 
-def _sums(connection: Connection, table: str, published: Published) -> Sums:
+def _sums(
+    connection: Connection, table: str, published: Published, without: Sequence[str] = ()
+) -> Sums:
     query = sql.SQL(
         "SELECT {bucket}::int AS bucket, count(*) AS rows,"
         " mod(sum({row}::numeric) + 18446744073709551616 * count(*), 18446744073709551616) AS sum"
-        " FROM {table} WHERE {where} GROUP BY 1"
+        " FROM {table} WHERE {where} AND {here} GROUP BY 1"
     ).format(**_parts(table, published))
-    return {row["bucket"]: (row["rows"], int(row["sum"])) for row in connection.execute(query)}
+    rows = connection.execute(query, [list(without)])
+    return {row["bucket"]: (row["rows"], int(row["sum"])) for row in rows}
 
 
 def _rows(
-    connection: Connection, table: str, published: Published, buckets: list[int]
+    connection: Connection,
+    table: str,
+    published: Published,
+    buckets: list[int],
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     query = sql.SQL(
-        "SELECT {key} AS key, {row} AS hash FROM {table} WHERE {where} AND {bucket} = ANY (%s)"
+        "SELECT {key} AS key, {row} AS hash FROM {table}"
+        " WHERE {where} AND {here} AND {bucket} = ANY (%s)"
     ).format(**_parts(table, published))
-    return {row["key"]: row["hash"] for row in connection.execute(query, [buckets])}
+    rows = connection.execute(query, [list(without), buckets])
+    return {row["key"]: row["hash"] for row in rows}

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 import psycopg
 
 from app.db import migrations
-from app.replication import publisher, subscriber
+from app.replication import partitions, publisher, subscriber
 from app.replication.addresses import (
     Connection,
     ReplicationError,
@@ -61,6 +61,7 @@ def add(
             publisher.drop_slot(ours, known.slot)
             publisher.delete_replica(ours, known)
         _prepare_target(url, theirs, target, copy_again=copy_again)
+        partitions.begin(ours, theirs)
         replica = Replica(
             name or (known.name if known else _free_name(ours)), without_password(target)
         )
@@ -162,9 +163,10 @@ def estimated_rows(url: str) -> dict[str, int]:
     """Return about how many rows each published table has, by table; 0 where nobody knows yet."""
     with closing(connect(url)) as ours:
         rows = ours.execute(
-            "SELECT c.relname AS table, greatest(sum(leaf.reltuples), 0)::bigint AS rows"
-            " FROM pg_class c, pg_partition_tree(c.oid) tree JOIN pg_class leaf ON"
-            " leaf.oid = tree.relid AND leaf.relkind = 'r'"
+            "SELECT c.relname AS table,"
+            " greatest(sum(coalesce(leaf.reltuples, c.reltuples)), 0)::bigint AS rows"
+            " FROM pg_class c LEFT JOIN pg_inherits i ON i.inhparent = c.oid"
+            " LEFT JOIN pg_class leaf ON leaf.oid = i.inhrelid"
             " WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (%s)"
             " GROUP BY c.relname",
             [list(PUBLISHED)],
@@ -208,3 +210,14 @@ def remove(url: str, name: str, *, target: str | None = None, force: bool = Fals
         publisher.drop_slot(ours, replica.slot)
         publisher.delete_replica(ours, replica)
         return left
+
+
+def maintain(
+    url: str, *, targets: dict[str, str] | None = None, drop: bool = True
+) -> Iterator[tuple[str, partitions.Mirrored]]:
+    """Give each replica the publisher's partitions; yield its name and what was done."""
+    with closing(connect(url)) as ours:
+        for replica in publisher.replicas(ours):
+            address = (targets or {}).get(replica.target, replica.target)
+            with closing(connect(address)) as theirs:
+                yield replica.name, partitions.mirror(ours, theirs, drop=drop)

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from app.replication import publisher, subscriber
+from app.replication import partitions, publisher, subscriber
 from app.replication.addresses import Connection, ReplicationError, connect
 from app.replication.publisher import Replica, Slot
 from app.replication.replicas import wait_for
@@ -17,7 +17,8 @@ class Status:
     """One replica: what both sides say of it. `advice` is empty when all is well.
 
     `seconds` is how long it took until the replica had confirmed what was committed when it was
-    asked, None when it had not within the time given. `unreachable` is why the replica's own side
+    asked, None when it had not within the time given. `lacking` are partitions that only the
+    publisher has. `unreachable` is why the replica's own side
     is not known.
     """
 
@@ -28,6 +29,7 @@ class Status:
     server: str | None = None
     subscription: Subscription | None = None
     copies: list[TableCopy] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
     unreachable: str | None = None
     advice: list[str] = field(default_factory=list)
 
@@ -90,6 +92,7 @@ def _read_one(
             status.server = subscriber.server_name(theirs)
             status.subscription = subscriber.read_subscription(theirs, replica.slot)
             status.copies = subscriber.table_copies(theirs, replica.slot)
+            status.lacking = partitions.missing(ours, theirs)
     except ReplicationError as error:
         status.unreachable = str(error)
     status.advice = _advice(status)
@@ -130,6 +133,11 @@ def _advice(status: Status) -> list[str]:
         )
     else:
         said += _about_subscription(status, status.subscription)
+    if status.lacking:
+        said.append(
+            f"It lacks partitions ({', '.join(status.lacking)}), and stops at the first row of "
+            "theirs: run `jupyter-datastore replica maintain`."
+        )
     return said
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from alembic.script import Script, ScriptDirectory
 
 from app.db import migrations
-from app.replication import publisher, subscriber
+from app.replication import partitions, publisher, subscriber
 from app.replication.addresses import Connection, ReplicationError, connect
 from app.replication.publisher import Replica
 from app.replication.replicas import POLL_SECONDS, wait_for
@@ -67,6 +67,7 @@ def upgrade_with_replicas(
                     _wait_to_the_end(ours, target, before)
                     yield from _migrate(target, script)
         for target in reached:
+            partitions.mirror(ours, target.connection, drop=False)
             subscriber.refresh(target.connection, target.replica.slot)
 
 

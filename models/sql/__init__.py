@@ -8,7 +8,15 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("functions", "triggers", "views", "policies", "publications", "storage")
+FOLDERS = (
+    "functions",
+    "triggers",
+    "views",
+    "policies",
+    "partitions",
+    "publications",
+    "storage",
+)
 
 
 def files() -> list[tuple[str, str]]:

@@ -41,10 +41,18 @@ CATALOGUE = {
         FROM pg_policies WHERE schemaname = 'public'""",
     "row security": """
         SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
-        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace""",
+        WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace""",
+    "partitions": """
+        SELECT relname, pg_get_expr(relpartbound, oid), relrowsecurity FROM pg_class
+        WHERE relispartition AND relkind = 'r'""",
+    "indexes of partitions": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'partitions'",
+    "constraints of partitions": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(c.oid)
+        FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid
+        WHERE t.relnamespace::regnamespace::text = 'partitions' AND contype <> 'n'""",
     "table storage": """
         SELECT relname, relreplident, reloptions::text FROM pg_class
-        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace""",
+        WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace""",
     "publications": """
         SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot
         FROM pg_publication""",

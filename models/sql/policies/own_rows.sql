@@ -5,6 +5,7 @@ ALTER TABLE tokens ENABLE ROW LEVEL SECURITY;
 ALTER TABLE kernels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE executions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE outputs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE input_requests ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS users_self ON users;
@@ -23,6 +24,10 @@ CREATE POLICY executions_own ON executions
 DROP POLICY IF EXISTS outputs_own ON outputs;
 CREATE POLICY outputs_own ON outputs
     USING (EXISTS (SELECT FROM executions e WHERE e.id = outputs.execution_id));
+
+DROP POLICY IF EXISTS idempotency_keys_own ON idempotency_keys;
+CREATE POLICY idempotency_keys_own ON idempotency_keys
+    USING (actor_id = datastore_current_user_id());
 
 DROP POLICY IF EXISTS input_requests_own ON input_requests;
 CREATE POLICY input_requests_own ON input_requests

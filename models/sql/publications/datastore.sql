@@ -42,9 +42,9 @@ CREATE PUBLICATION datastore FOR TABLE
         id, nbformat, nbformat_minor, metadata, extra
     ),
     outputs (
-        id, execution_id, seq, kernel_id, cell_id, output_type, name, text, data, metadata,
-        execution_count, ename, evalue, traceback, extra, display_id, comm_id, size_bytes,
-        created_at, updated_at, cleared_at
+        id, partition_id, execution_id, seq, kernel_id, cell_id, output_type, name, text,
+        data, metadata, execution_count, ename, evalue, traceback, extra, display_id,
+        comm_id, size_bytes, created_at, updated_at, cleared_at
     ),
     server_status (
         id, hostname, pid, process_started_at, version, started_at, heartbeat_at, stopped_at

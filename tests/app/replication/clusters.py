@@ -15,6 +15,7 @@ from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
 from app.replication import check, replicas, status
 from app.replication.publisher import Replica
+from models.base import uuid7
 
 # Tests wait for workers that come back: not five seconds each time.
 QUICK = {"fsync": "off", "wal_retrieve_retry_interval": "200ms", "log_min_messages": "warning"}
@@ -76,7 +77,7 @@ def make_history(url: str, executions: int, *, kernel: str = "") -> str:
 
 def run_one(connection: psycopg.Connection, kernel: str, user: uuid.UUID) -> uuid.UUID:
     """One execution as the server writes it: queued, running with outputs, finished."""
-    execution = uuid.uuid4()
+    execution = uuid7()
     last = execution.int % 10
     with connection.transaction():
         connection.execute(

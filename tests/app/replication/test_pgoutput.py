@@ -57,7 +57,11 @@ def test_a_transaction():
         relation(5, "executions", id=INT4, code=TEXT, reply=JSONB, at=TIMESTAMPTZ, silent=BOOL),
         insert(5, "1", "x = 'é'", '{"n": 1.5}', "2026-11-25 03:00:00.25+00", "t"),
         b"U" + struct.pack(">I", 5) + b"N" + row("1", b"u", None, "infinity", "f"),
-        b"U" + struct.pack(">I", 5) + b"O" + row("1", "", None, None, "f") + b"N"
+        b"U"
+        + struct.pack(">I", 5)
+        + b"O"
+        + row("1", "", None, None, "f")
+        + b"N"
         + row("2", "y", None, None, "f"),
         b"D" + struct.pack(">I", 5) + b"K" + row("1", None, None, None, None),
         b"T" + struct.pack(">IBI", 1, 0, 5),
@@ -132,9 +136,7 @@ def test_what_the_protocol_does_not_have_is_refused(message: bytes):
 @given(st.lists(st.one_of(st.none(), st.text(), st.just(b"u")), max_size=8))
 def test_any_row_comes_back(values: list[str | bytes | None]):
     names = [f"c{index}" for index in range(len(values))]
-    _, change = decoded(
-        relation(1, "outputs", **dict.fromkeys(names, TEXT)), insert(1, *values)
-    )
+    _, change = decoded(relation(1, "outputs", **dict.fromkeys(names, TEXT)), insert(1, *values))
     assert isinstance(change, Change)
     sent = {name: value for name, value in zip(names, values, strict=True) if value != b"u"}
     assert change.record == sent

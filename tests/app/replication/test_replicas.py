@@ -232,6 +232,40 @@ def test_what_somebody_wrote_on_a_replica_is_found(url: str, target: str):
     assert differences(url, "replica_1") == {}
 
 
+def test_a_replica_has_the_publishers_partitions(url: str, target: str):
+    add_replica(url, target)
+    execute(url, "SELECT datastore_make_next_partition('executions', 'month')")
+    state = status_of(url, "replica_1")
+    assert len(state.lacking) == 2
+    assert "replica maintain" in state.advice[-1]
+    made = set(state.lacking)
+    code, said = run("replica", "maintain", "--database-url", url)
+    assert code == 0, said
+    assert all(name in said for name in made)
+    assert not status_of(url, "replica_1").lacking
+    # A period that is over here, and kept there for a while.
+    for name in sorted(made, reverse=True):
+        execute(url, f"DROP TABLE partitions.{name}")
+    code, said = run("replica", "maintain", "--database-url", url, "--keep")
+    assert "dropped nothing" in said
+    bounds = one(
+        target,
+        "SELECT low_bound FROM datastore_partitions() WHERE name = %s",
+        next(name for name in made if name.startswith("executions")),
+    )
+    execute(
+        target,
+        "SET session_replication_role = replica; INSERT INTO executions (id, kernel_id,"
+        " incarnation, run_as_id, client, msg_id, code, source_hash)"
+        " SELECT %s::uuid, kernel_id, 1, run_as_id, client, 'm', code, source_hash"
+        " FROM executions LIMIT 1".replace("%s", f"'{bounds}'"),
+    )
+    assert differences(url, "replica_1") == {}
+    code, said = run("replica", "maintain", "--database-url", url)
+    assert code == 0, said
+    assert one(target, "SELECT count(*) FROM executions") == 20
+
+
 def test_passwords_are_not_kept(url: str):
     assert without_password("postgresql+psycopg://u:secret@h:1/db?password=also&x=1") == (
         "postgresql://u@h:1/db?x=1"
