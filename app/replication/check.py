@@ -58,7 +58,7 @@ def check(url: str, name: str, *, target: str | None = None) -> Iterator[TableCh
                 raise ReplicationError(
                     f"The replica has no subscription {replica.slot}: it must be copied again."
                 )
-            theirs_alone = partitions.extra(ours, theirs)
+            theirs_alone = partitions.left_over(ours, theirs)
             for table in sorted(PUBLISHED):
                 yield _check_table(ours, theirs, replica, table, theirs_alone)
 

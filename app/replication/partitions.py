@@ -31,7 +31,7 @@ def missing(ours: Connection, theirs: Connection) -> list[str]:
     return [row["name"] for row in _partitions(ours) if row["name"] not in known]
 
 
-def extra(ours: Connection, theirs: Connection) -> list[str]:
+def left_over(ours: Connection, theirs: Connection) -> list[str]:
     """Return the names of the replica's partitions that the publisher has no more."""
     return missing(theirs, ours)
 
@@ -54,7 +54,7 @@ def mirror(ours: Connection, theirs: Connection, *, drop: bool) -> Mirrored:
     with theirs.transaction():
         done = Mirrored(made=_make(ours, theirs))
     if drop:
-        gone = set(extra(ours, theirs))
+        gone = set(left_over(ours, theirs))
         for row in sorted(_partitions(theirs), key=lambda row: row["parent"] == _FIRST):
             if row["name"] in gone:
                 with theirs.transaction():
