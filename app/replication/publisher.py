@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from app.replication.addresses import Connection, ReplicationError, one
-from models.publication import NAME
+from models.publication import NAME, PUBLISHED
 
 SLOT_PREFIX = "datastore_"
 OLDEST, NEWEST = 16, 18
@@ -91,6 +91,35 @@ def require_publishing(connection: Connection) -> None:
             )
 
 
+def let_read(connection: Connection, role: str) -> None:
+    """Grant a role what a first copy reads: the published columns and no others.
+
+    Raises ReplicationError when the role is not one that can read for a replica.
+    """
+    row = connection.execute(
+        "SELECT rolsuper OR rolreplication AS replicates, rolsuper OR rolbypassrls AS sees_all,"
+        " rolname = current_user OR rolsuper AS has_all FROM pg_roles WHERE rolname = %s",
+        [role],
+    ).fetchone()
+    if row is None:
+        raise ReplicationError(f"The publisher has no role {role!r}, which --publisher-url names.")
+    # Without BYPASSRLS the policies would leave rows out of the copy without a word.
+    if not (row["replicates"] and row["sees_all"]):
+        raise ReplicationError(
+            f"The role {role!r} may not copy for a replica: run ALTER ROLE {role} REPLICATION "
+            "BYPASSRLS on the publisher, as a superuser."
+        )
+    if row["has_all"]:
+        return
+    grantee = sql.Identifier(role)
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(grantee))
+    for table, published in PUBLISHED.items():
+        columns = sql.SQL(", ").join(sql.Identifier(name) for name in published.columns)
+        connection.execute(
+            sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, sql.Identifier(table), grantee)
+        )
+
+
 def cap_bytes(connection: Connection) -> int | None:
     """Return how much WAL a slot may hold back; None when there is no limit."""
     row = one(
@@ -136,6 +165,21 @@ def insert_replica(connection: Connection, replica: Replica) -> None:
 def delete_replica(connection: Connection, replica: Replica) -> None:
     """Delete the row of a replica."""
     connection.execute("DELETE FROM replicas WHERE name = %s", [replica.name])
+
+
+def published_tables(connection: Connection) -> list[str]:
+    """Return the tables of the publication as it is now, by name."""
+    rows = connection.execute(
+        "SELECT tablename::text AS table FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
+        [NAME],
+    )
+    return [row["table"] for row in rows]
+
+
+def slot_names(connection: Connection) -> set[str]:
+    """Return the names of replicas whose slots are in this cluster, of whichever database."""
+    rows = connection.execute("SELECT slot_name::text AS slot FROM pg_replication_slots")
+    return {row["slot"].removeprefix(SLOT_PREFIX) for row in rows}
 
 
 def create_slot(connection: Connection, slot: str) -> None:

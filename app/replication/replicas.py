@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from app.db import migrations
 from app.replication import partitions, publisher, subscriber
@@ -62,10 +63,13 @@ def add(
             publisher.delete_replica(ours, known)
         _prepare_target(url, theirs, target, copy_again=copy_again)
         partitions.begin(ours, theirs)
+        reach = conninfo(publisher_url or url)
+        if role := conninfo_to_dict(reach).get("user"):
+            publisher.let_read(ours, str(role))
         replica = Replica(
             name or (known.name if known else _free_name(ours)), without_password(target)
         )
-        _connect(ours, theirs, replica, conninfo(publisher_url or url))
+        _connect(ours, theirs, replica, reach)
         return replica
 
 
@@ -75,7 +79,8 @@ def _known(ours: Connection, target: str) -> Replica | None:
 
 
 def _free_name(ours: Connection) -> str:
-    taken = {replica.name for replica in publisher.replicas(ours)}
+    # Slots of the cluster's other databases count: their names are the cluster's.
+    taken = {replica.name for replica in publisher.replicas(ours)} | publisher.slot_names(ours)
     numbers = (re.fullmatch(r"replica_(\d+)", name) for name in taken)
     return f"replica_{max((int(found[1]) for found in numbers if found), default=0) + 1}"
 

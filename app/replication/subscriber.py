@@ -3,6 +3,7 @@
 Everything here runs on the replica's connection.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -125,8 +126,20 @@ def unsubscribe(connection: Connection, name: str) -> bool:
     return True
 
 
-def refresh(connection: Connection, name: str) -> None:
-    """Take up tables that the publication has gained, and copy them."""
+def refresh(connection: Connection, name: str, published: Sequence[str]) -> None:
+    """Take up tables that the publication has gained, and copy them.
+
+    `published` are its tables. What a migration put into the new ones here comes with the copy, so
+    they are emptied first.
+    """
+    rows = connection.execute(
+        "SELECT srrelid::regclass::text AS table FROM pg_subscription_rel"
+        " JOIN pg_subscription s ON s.oid = srsubid WHERE s.subname = %s",
+        [name],
+    )
+    known = {row["table"] for row in rows}
+    for table in sorted(set(published) - known):
+        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))
     connection.execute(
         sql.SQL("ALTER SUBSCRIPTION {} REFRESH PUBLICATION").format(sql.Identifier(name))
     )

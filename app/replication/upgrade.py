@@ -66,9 +66,10 @@ def upgrade_with_replicas(
                 for target in reached:
                     _wait_to_the_end(ours, target, before)
                     yield from _migrate(target, script)
+        published = publisher.published_tables(ours)
         for target in reached:
             partitions.mirror(ours, target.connection, drop=False)
-            subscriber.refresh(target.connection, target.replica.slot)
+            subscriber.refresh(target.connection, target.replica.slot, published)
 
 
 def goes_last(script: Script) -> bool:
