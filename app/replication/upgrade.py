@@ -5,6 +5,7 @@ A migration says by `replicas = "first"` (the default) or `replicas = "last"` wh
 `first` is right for what adds: a replica may have columns and tables that are not sent yet, but
 stops at the first row with a column that it lacks. It is also right for a migration that changes
 rows: the replica's rows change by its own migration, then again, to the same, by the publisher's.
+A new column must be published before it is filled, or rows that arrive in between stay unfilled.
 
 `last` is right for what takes away or renames: rows sent before the publisher's migration still
 have the column, so the replica must have applied all of them before it gives the column up. Rows

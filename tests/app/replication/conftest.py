@@ -1,4 +1,4 @@
-"""Clusters that a module's tests share: a publisher and two that may hold replicas."""
+"""Clusters that these tests share: a publisher and two that may hold replicas."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ class Clusters:
     second: EmbeddedPostgres
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """A folder that the unprivileged account of PostgreSQL can reach."""
     folder = Path(tempfile.mkdtemp(prefix="jds-", dir="/tmp"))
@@ -29,7 +29,7 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clusters(place: Path) -> Iterator[Clusters]:
     with ExitStack() as stack:
         yield Clusters(

@@ -13,7 +13,7 @@ import pytest
 
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
-from app.replication import check
+from app.replication import check, replicas
 from app.replication.addresses import ReplicationError
 from tests.app.replication.clusters import (
     add_replica,
@@ -56,13 +56,15 @@ def at_work(url: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def both(clusters: Clusters) -> Clusters:
+def both(clusters: Clusters) -> Iterator[Clusters]:
     """Two replicas of a database with history."""
     migrations.upgrade(clusters.publisher.url)
     make_history(clusters.publisher.url, 10)
     add_replica(clusters.publisher.url, clusters.first.url, name="first")
     add_replica(clusters.publisher.url, clusters.second.url, name="second")
-    return clusters
+    yield clusters
+    for name in ("first", "second"):
+        replicas.remove(clusters.publisher.url, name)
 
 
 def equal(both: Clusters) -> None:
@@ -214,19 +216,13 @@ def test_a_replica_whose_disk_is_full(place: Path, both: Clusters):
             small.start()
         assert status_of(url, "small", 60).word == "following"
         assert differences(url, "small") == {}
-        _remove(url, "small")
+        assert replicas.remove(url, "small") == []
     equal(both)
 
 
 def _has_failed(url: str) -> bool:
     subscription = status_of(url, "small", 0).subscription
     return subscription is not None and subscription.apply_errors > 0
-
-
-def _remove(url: str, name: str) -> None:
-    from app.replication import replicas
-
-    assert replicas.remove(url, name) == []
 
 
 @pytest.mark.parametrize("major", [16])
@@ -248,4 +244,4 @@ def _follows(old: EmbeddedPostgres, both: Clusters) -> None:
     assert state.word == "following"
     assert state.server is not None
     assert state.server.startswith("18")
-    _remove(old.url, "newer")
+    assert replicas.remove(old.url, "newer") == []
