@@ -98,10 +98,14 @@ def _measure(
     """Return executions a second, and samples of the lag of all replicas in seconds."""
     ended = threading.Event()
     counts = [0] * len(kernels)
-    threads = [
-        threading.Thread(target=_write, args=(url, *kernel, outputs, ended, counts, index))
-        for index, kernel in enumerate(kernels)
-    ]
+
+    def write(index: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not ended.is_set():
+                _execution(connection, *kernels[index], outputs)
+                counts[index] += 1
+
+    threads = [threading.Thread(target=write, args=(index,)) for index in range(len(kernels))]
     lags: list[float] = []
     watchers = [threading.Thread(target=_watch, args=(url, slot, ended, lags)) for slot in slots]
     began = time.monotonic()
@@ -112,21 +116,6 @@ def _measure(
     for thread in threads + watchers:
         thread.join()
     return sum(counts) / (time.monotonic() - began), lags
-
-
-def _write(
-    url: str,
-    kernel: str,
-    user: uuid.UUID,
-    outputs: int,
-    ended: threading.Event,
-    counts: list[int],
-    index: int,
-) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        while not ended.is_set():
-            _execution(connection, kernel, user, outputs)
-            counts[index] += 1
 
 
 def _execution(connection: psycopg.Connection, kernel: str, user: uuid.UUID, outputs: int) -> None:

@@ -1,6 +1,8 @@
 """`jupyter-datastore db`: the database's address and schema."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from app.db import migrations
+from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from app.db.engine import Database
 from app.db.locate import find_url
 from app.settings import Settings
@@ -56,6 +59,27 @@ def db() -> None:
 def url(database_url: str | None, data_dir: Path | None) -> None:
     """Print the address for psql: psql "$(jupyter-datastore db url)"."""
     click.echo(require_url(database_url, data_dir))
+
+
+@db.command()
+@_data_dir
+def host(data_dir: Path | None) -> None:
+    """Run the embedded PostgreSQL alone, until Ctrl-C; prints its address.
+
+    For maintenance while no server runs, or, in a folder of its own, for a replica.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        with EmbeddedPostgres(data_dir or default_data_dir()) as postgres:
+            click.echo(postgres.url)
+            while not ended.wait(0.5):
+                if not postgres.is_running():
+                    click.echo("PostgreSQL has ended; starting it again.", err=True)
+                    postgres.start()
+    except EmbeddedPostgresError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @db.command()

@@ -1,8 +1,6 @@
 """`jupyter-datastore replica`: copies of the database that follow it, for those who ask it much."""
 
-import signal
 import sys
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from app.cli.db import database_options, require_url
-from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.db.embedded import EmbeddedPostgresError
 from app.replication import check as checking
 from app.replication import replicas
 from app.replication import status as states
@@ -215,26 +213,3 @@ def maintain(
     for name, done in replicas.maintain(url, targets=passwords(targets), drop=not keep):
         made, dropped = ", ".join(done.made), ", ".join(done.dropped)
         click.echo(f"{name}: made {made or 'nothing'}, dropped {dropped or 'nothing'}.")
-
-
-@replica.command()
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Where this PostgreSQL keeps its data; not the server's own.",
-)
-def host(data_dir: Path) -> None:
-    """Run a PostgreSQL for a replica on this machine, until Ctrl-C; prints its URL.
-
-    It is the one that comes with the installation, on a unix socket, as `serve` runs it.
-    """
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    with EmbeddedPostgres(data_dir) as postgres:
-        click.echo(postgres.url)
-        while not ended.wait(1):
-            if not postgres.is_running():
-                click.echo("PostgreSQL has ended; starting it again.", err=True)
-                postgres.start()

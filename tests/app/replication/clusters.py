@@ -93,9 +93,16 @@ def run_one(connection: psycopg.Connection, kernel: str, user: uuid.UUID) -> uui
         )
         for seq in range(2):
             connection.execute(
-                "INSERT INTO outputs (execution_id, seq, kernel_id, output_type, name, text, data)"
-                " VALUES (%s, %s, %s, 'stream', 'stdout', %s, %s)",
-                [execution, seq, kernel, f"line {seq} \u00e9\n", '{"n": 1.5, "s": "\u00e9"}'],
+                "INSERT INTO outputs (execution_id, partition_id, seq, kernel_id, output_type,"
+                " name, text, data) VALUES (%s, %s, %s, %s, 'stream', 'stdout', %s, %s)",
+                [
+                    execution,
+                    execution,
+                    seq,
+                    kernel,
+                    f"line {seq} \u00e9\n",
+                    '{"n": 1.5, "s": "\u00e9"}',
+                ],
             )
         if last == 0:
             connection.execute(
