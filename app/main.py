@@ -52,7 +52,7 @@ from app.kernels.routes import router as kernels
 from app.kernels.websocket import router as channels
 from app.kernelspecs.resources import router as kernelspec_resources
 from app.kernelspecs.routes import router as kernelspecs
-from app.limits import BodyLimit
+from app.limits import BodyLimit, LastResort
 from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
@@ -156,6 +156,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(TellActions, events=app.state.events, base_url=settings.base_url)
     app.add_middleware(MeasureRequests, metrics=app.state.metrics)
+    app.add_middleware(LastResort)
     app.add_middleware(Guard, settings=settings)  # added last: outermost
     _answer_errors(app)
     check_declarations(app)
@@ -198,7 +199,7 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(WebSocketRequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_gone)
-    # By name: what is left to the handler of every Exception is raised again, for the log.
+    # By name: what is left to the handler of every Exception is raised again (see LastResort).
     for expected in (SQLAlchemyError, OSError):
         app.add_exception_handler(expected, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
