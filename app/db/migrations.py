@@ -80,6 +80,5 @@ def require_no_replica(url: str) -> None:
     if found is not None:
         raise SchemaBehindError(
             f"This database is a replica (subscription {found}), so no server can work on it. Give "
-            "the server the database that it follows, or make it independent with "
-            "`jupyter-datastore replica remove` there."
+            "the server the database that it follows."
         )

@@ -34,7 +34,7 @@ def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
 
 def execute(url: str, query: str, *values: object) -> list[tuple]:
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(query, values)
+        cursor = connection.execute(query, values or None)
         return cursor.fetchall() if cursor.description else []
 
 

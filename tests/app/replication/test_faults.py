@@ -28,7 +28,7 @@ from tests.app.replication.clusters import (
 )
 from tests.app.replication.conftest import Clusters
 
-BULK = int(os.environ.get("DATASTORE_TEST_REPLICA_ROWS", "20000"))
+BULK = int(os.environ.get("DATASTORE_TEST_REPLICA_ROWS", "5000"))
 
 count = "SELECT count(*) FROM executions"
 
@@ -116,7 +116,7 @@ def test_a_replica_that_was_away_for_long(both: Clusters):
     assert state.slot.lag_bytes > 1_000_000
     assert state.slot.inactive is not None
     assert state.advice
-    assert status_of(url, "second").word == "following", "nobody else waits for it"
+    assert status_of(url, "second", 60).word == "following", "nobody else waits for it"
     both.first.start()
     assert status_of(url, "first", 60).word == "following"
     equal(both)
@@ -210,7 +210,7 @@ def test_a_replica_whose_disk_is_full(place: Path, both: Clusters):
         assert state.word in ("unreachable", "behind", "disconnected")
         assert state.advice
         assert not state.must_be_copied_again
-        assert status_of(url, "second").word == "following", "nobody else waits for it"
+        assert status_of(url, "second", 60).word == "following", "nobody else waits for it"
         ballast.unlink()
         if not small.is_running():
             small.start()
