@@ -5,7 +5,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -13,8 +13,8 @@ import pytest
 
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
-from app.replication import check, replicas
-from app.replication.addresses import ReplicationError
+from app.replication import check, publisher, replicas
+from app.replication.addresses import ReplicationError, connect
 from tests.app.replication.clusters import (
     add_replica,
     cluster,
@@ -124,12 +124,8 @@ def test_a_replica_that_was_away_for_long(both: Clusters):
 
 def test_a_dropped_slot_is_told_and_copied_again(both: Clusters):
     url = both.publisher.url
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
-            " WHERE slot_name = 'datastore_first'"
-        )
-        connection.execute("SELECT pg_drop_replication_slot('datastore_first')")
+    with closing(connect(url)) as connection:
+        publisher.drop_slot(connection, "datastore_first")
     make_history(url, 5)
     state = status_of(url, "first", 0.2)
     assert state.must_be_copied_again
@@ -188,7 +184,7 @@ def tmpfs(folder: Path, size: str) -> Iterator[None]:
 def test_a_replica_whose_disk_is_full(place: Path, both: Clusters):
     url = both.publisher.url
     settings = {"max_wal_size": "32MB", "min_wal_size": "32MB"}
-    with tmpfs(place / "small", "900m"), cluster(place / "small" / "data", **settings) as small:
+    with tmpfs(place / "small", "300m"), cluster(place / "small" / "data", **settings) as small:
         target = small.url
         add_replica(url, target, name="small")
         ballast = place / "small" / "ballast"
@@ -201,7 +197,7 @@ def test_a_replica_whose_disk_is_full(place: Path, both: Clusters):
             "INSERT INTO outputs (execution_id, seq, kernel_id, output_type, name, text)"
             " SELECT (SELECT id FROM executions WHERE kernel_id = %s LIMIT 1), n + 10, %s,"
             " 'stream', 'stdout', (SELECT string_agg(md5(random()::text), '')"
-            " FROM generate_series(1, 60) WHERE n > 0) FROM generate_series(1, 30000) n",
+            " FROM generate_series(1, 60) WHERE n > 0) FROM generate_series(1, 8000) n",
             kernel,
             kernel,
         )
