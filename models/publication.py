@@ -3,7 +3,8 @@
 Replicas and `jupyter-datastore stream` read the publication `datastore`, made by
 `models/sql/publications/datastore.sql`. This module is its declaration, and says why the rest is
 withheld. A table or column that is named nowhere is not published, and a test fails until somebody
-has decided about it here. No table is defined here.
+has decided about it here. Tables outside of `public` are named with their schema. No table is
+defined here.
 """
 
 from collections.abc import Mapping
@@ -17,18 +18,48 @@ class Published:
     """A published table: its columns, withheld columns with the reason, and a row filter.
 
     `where` is the filter as SQL; PostgreSQL lets it read columns of the replica identity only.
+    `key` are the columns that tell one row from another.
     """
 
     columns: tuple[str, ...]
     withheld: Mapping[str, str] = field(default_factory=dict)
     where: str | None = None
+    key: tuple[str, ...] = ("id",)
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+_SUMS = (
+    "executions ok failed aborted cancelled interrupted run_seconds run_seconds_max queue_seconds"
+    " queue_seconds_max output_bytes"
+)
+
 PUBLISHED: Mapping[str, Published] = {
+    # Roll-ups, since the triggers that lead to them do not fire for rows that arrive.
+    "analytics.rollup_cells": Published(
+        _words(
+            "day path cell_id run_as_id actor_id executions failed run_seconds run_seconds_max"
+            " output_bytes"
+        ),
+        key=_words("day path cell_id run_as_id actor_id"),
+    ),
+    "analytics.rollup_days": Published(
+        _words("day run_as_id actor_id kernel_name path " + _SUMS),
+        key=_words("day run_as_id actor_id kernel_name path"),
+    ),
+    "analytics.rollup_errors": Published(
+        _words("day error_name library path run_as_id actor_id errors"),
+        key=_words("day error_name library path run_as_id actor_id"),
+    ),
+    "analytics.rollup_hours": Published(
+        _words("hour run_as_id actor_id kernel_name path " + _SUMS),
+        key=_words("hour run_as_id actor_id kernel_name path"),
+    ),
+    "analytics.rollup_kernels": Published(
+        _words("kernel_id day executions busy_seconds"), key=_words("kernel_id day")
+    ),
     "cells": Published(
         _words(
             "id notebook_id cell_id position cell_type source version metadata attachments extra"
@@ -99,6 +130,7 @@ PUBLISHED: Mapping[str, Published] = {
 
 # Tables of which nothing leaves.
 WITHHELD: Mapping[str, str] = {
+    "analytics.rollup_pending": "what is still to be added up, here",
     "checkpoints": "of use only where the files are",
     "comm_messages": "what widgets are told, a password field's text among it",
     "comms": "widgets' state, a password field's text among it",

@@ -6,14 +6,14 @@ hence the default of `kernelspecs.spec`. Fill factors and vacuum thresholds appl
 vacuums to come; no table is rewritten.
 
 Revision ID: 0040
-Revises: 0030
+Revises: 0031
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0040"
-down_revision = "0030"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 
@@ -33,9 +33,34 @@ ALTER TABLE replicas ENABLE ROW LEVEL SECURITY;
 -- A row filter may read only columns of the replica identity, so that of input_requests has
 -- `password` in it.
 ALTER TABLE input_requests REPLICA IDENTITY USING INDEX input_requests_replica_key;
+-- Their keys have columns that may be null.
+ALTER TABLE analytics.rollup_cells REPLICA IDENTITY FULL;
+ALTER TABLE analytics.rollup_days REPLICA IDENTITY FULL;
+ALTER TABLE analytics.rollup_errors REPLICA IDENTITY FULL;
+ALTER TABLE analytics.rollup_hours REPLICA IDENTITY FULL;
 
 DROP PUBLICATION IF EXISTS datastore;
 CREATE PUBLICATION datastore FOR TABLE
+    analytics.rollup_cells (
+        day, path, cell_id, run_as_id, actor_id, executions, failed, run_seconds,
+        run_seconds_max, output_bytes
+    ),
+    analytics.rollup_days (
+        day, run_as_id, actor_id, kernel_name, path, executions, ok, failed, aborted,
+        cancelled, interrupted, run_seconds, run_seconds_max, queue_seconds,
+        queue_seconds_max, output_bytes
+    ),
+    analytics.rollup_errors (
+        day, error_name, library, path, run_as_id, actor_id, errors
+    ),
+    analytics.rollup_hours (
+        hour, run_as_id, actor_id, kernel_name, path, executions, ok, failed, aborted,
+        cancelled, interrupted, run_seconds, run_seconds_max, queue_seconds,
+        queue_seconds_max, output_bytes
+    ),
+    analytics.rollup_kernels (
+        kernel_id, day, executions, busy_seconds
+    ),
     cells (
         id, notebook_id, cell_id, position, cell_type, source, version, metadata,
         attachments, extra, execution_count, execution_state, execution_id
@@ -148,6 +173,8 @@ def downgrade():
         )
     op.execute("DROP PUBLICATION datastore")
     op.execute("ALTER TABLE input_requests REPLICA IDENTITY DEFAULT")
+    for table in ("cells", "days", "errors", "hours"):
+        op.execute(f"ALTER TABLE analytics.rollup_{table} REPLICA IDENTITY DEFAULT")
     op.drop_index("input_requests_replica_key", table_name="input_requests")
     op.alter_column("kernelspecs", "spec", server_default=None)
     op.drop_table("replicas")

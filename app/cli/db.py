@@ -20,12 +20,12 @@ from app.upkeep.upkeep import Upkeep
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_database_url = click.option(
+database_url_option = click.option(
     "--database-url",
     envvar="DATASTORE_DATABASE_URL",
     help="An external PostgreSQL.  [default: the embedded one of a server running here]",
 )
-_data_dir = click.option(
+data_dir_option = click.option(
     "--data-dir",
     envvar="DATASTORE_DATA_DIR",
     type=click.Path(path_type=Path, file_okay=False),
@@ -35,7 +35,7 @@ _data_dir = click.option(
 
 def database_options(command: Function) -> Function:
     """Give a command the options that say which database it means."""
-    return _database_url(_data_dir(command))
+    return database_url_option(data_dir_option(command))
 
 
 def require_url(database_url: str | None, data_dir: Path | None) -> str:
@@ -62,7 +62,7 @@ def url(database_url: str | None, data_dir: Path | None) -> None:
 
 
 @db.command()
-@_data_dir
+@data_dir_option
 def host(data_dir: Path | None) -> None:
     """Run the embedded PostgreSQL alone, until Ctrl-C; prints its address.
 
@@ -103,6 +103,7 @@ def maintain(database_url: str | None, data_dir: Path | None) -> None:
         return
     click.echo(f"Made: {', '.join(done.made) or 'nothing'}.")
     click.echo(f"Dropped: {', '.join(done.dropped) or 'nothing'}.")
+    click.echo(f"Executions added to the roll-ups: {done.rolled_up}.")
     click.echo(f"Rows deleted: {done.rows_deleted}; shown outputs kept: {done.outputs_kept}.")
     for name, reason in done.postponed.items():
         click.echo(f"Postponed: {name}: {reason}", err=True)

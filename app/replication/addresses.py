@@ -3,6 +3,7 @@
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from sqlalchemy import make_url
@@ -83,3 +84,8 @@ def identity(connection: Connection) -> tuple[int, int]:
         " FROM pg_control_system()",
     )
     return row["cluster"], row["database"]
+
+
+def table_name(table: str) -> sql.Identifier:
+    """Return a table of `models.publication` as it stands in a statement."""
+    return sql.Identifier(*table.split("."))

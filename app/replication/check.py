@@ -15,7 +15,7 @@ from typing import Any
 from psycopg import sql
 
 from app.replication import partitions, publisher, subscriber
-from app.replication.addresses import Connection, ReplicationError, connect
+from app.replication.addresses import Connection, ReplicationError, connect, table_name
 from app.replication.publisher import Replica
 from app.replication.replicas import wait_for
 from models.publication import PUBLISHED, Published
@@ -108,11 +108,13 @@ def _unequal(ours: Sums, theirs: Sums) -> list[int]:
 def _parts(table: str, published: Published) -> dict[str, sql.Composable]:
     """Return the pieces that the queries share; a row's hash is of its published columns' text."""
     columns = [sql.Identifier(name) for name in published.columns]
+    names = [sql.Identifier(name) for name in published.key]
+    key = sql.SQL("ROW({})::text").format(sql.SQL(", ").join(names))
     return {
-        "key": sql.SQL("id::text"),
-        "table": sql.Identifier(table),
+        "key": key,
+        "table": table_name(table),
         "row": sql.SQL("hashtextextended(ROW({})::text, 0)").format(sql.SQL(", ").join(columns)),
-        "bucket": sql.SQL("mod(abs(hashtext(id::text)::bigint), {})").format(BUCKETS),
+        "bucket": sql.SQL("mod(abs(hashtext({})::bigint), {})").format(key, BUCKETS),
         # The filter is ours, from models.publication.
         "where": sql.SQL(published.where or "true"),
         "here": sql.SQL(

@@ -9,7 +9,7 @@ from datetime import timedelta
 import psycopg
 from psycopg import sql
 
-from app.replication.addresses import Connection, ReplicationError, one
+from app.replication.addresses import Connection, ReplicationError, one, table_name
 from models.publication import NAME, PUBLISHED
 
 SLOT_PREFIX = "datastore_"
@@ -112,11 +112,11 @@ def let_read(connection: Connection, role: str) -> None:
     if row["has_all"]:
         return
     grantee = sql.Identifier(role)
-    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(grantee))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public, analytics TO {}").format(grantee))
     for table, published in PUBLISHED.items():
         columns = sql.SQL(", ").join(sql.Identifier(name) for name in published.columns)
         connection.execute(
-            sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, sql.Identifier(table), grantee)
+            sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, table_name(table), grantee)
         )
 
 
@@ -170,7 +170,8 @@ def delete_replica(connection: Connection, replica: Replica) -> None:
 def published_tables(connection: Connection) -> list[str]:
     """Return the tables of the publication as it is now, by name."""
     rows = connection.execute(
-        "SELECT tablename::text AS table FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
+        "SELECT CASE schemaname WHEN 'public' THEN '' ELSE schemaname || '.' END || tablename"
+        " AS table FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
         [NAME],
     )
     return [row["table"] for row in rows]

@@ -168,12 +168,12 @@ def estimated_rows(url: str) -> dict[str, int]:
     """Return about how many rows each published table has, by table; 0 where nobody knows yet."""
     with closing(connect(url)) as ours:
         rows = ours.execute(
-            "SELECT c.relname AS table,"
+            "SELECT c.oid::regclass::text AS table,"
             " greatest(sum(coalesce(leaf.reltuples, c.reltuples)), 0)::bigint AS rows"
             " FROM pg_class c LEFT JOIN pg_inherits i ON i.inhparent = c.oid"
             " LEFT JOIN pg_class leaf ON leaf.oid = i.inhrelid"
-            " WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (%s)"
-            " GROUP BY c.relname",
+            " WHERE c.oid IN (SELECT to_regclass(name) FROM unnest(%s::text[]) name)"
+            " GROUP BY c.oid",
             [list(PUBLISHED)],
         )
         return {row["table"]: row["rows"] for row in rows}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
-from app.replication.addresses import Connection, ReplicationError, one, one_line
+from app.replication.addresses import Connection, ReplicationError, one, one_line, table_name
 from models.publication import NAME, PUBLISHED
 
 # What PostgreSQL 18 counts in pg_stat_subscription_stats, and what each means for a replica.
@@ -81,14 +81,14 @@ def require_no_server(connection: Connection) -> None:
 
 
 def _holds_rows(connection: Connection, table: str) -> bool:
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {}) AS filled").format(sql.Identifier(table))
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {}) AS filled").format(table_name(table))
     row = connection.execute(query).fetchone()
     return bool(row and row["filled"])
 
 
 def empty_tables(connection: Connection) -> None:
     """Empty the published tables, and with them what refers to them."""
-    names = sql.SQL(", ").join(sql.Identifier(table) for table in sorted(PUBLISHED))
+    names = sql.SQL(", ").join(table_name(table) for table in sorted(PUBLISHED))
     connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(names))
 
 
@@ -139,7 +139,7 @@ def refresh(connection: Connection, name: str, published: Sequence[str]) -> None
     )
     known = {row["table"] for row in rows}
     for table in sorted(set(published) - known):
-        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table)))
+        connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(table_name(table)))
     connection.execute(
         sql.SQL("ALTER SUBSCRIPTION {} REFRESH PUBLICATION").format(sql.Identifier(name))
     )

@@ -57,6 +57,7 @@ class Done:
 
     made: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    rolled_up: int = 0
     outputs_kept: int = 0
     rows_deleted: int = 0
     postponed: dict[str, str] = field(default_factory=dict)

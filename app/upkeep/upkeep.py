@@ -17,6 +17,7 @@ from app.db.engine import Database
 from app.settings import Settings
 from app.upkeep import partitions
 from app.upkeep.partitions import Done
+from models import analytics
 from models.partitions import lock_timeout
 
 log = logging.getLogger(__name__)
@@ -24,12 +25,14 @@ log = logging.getLogger(__name__)
 # The advisory lock of whoever does the work; arbitrary, as long as nobody else uses it.
 _LOCK = 7366470211
 _LOCK_MILLISECONDS = 300
+# Finished executions taken into the roll-ups in one transaction.
+_ROWS = 5_000
 # How often what is too old is looked for.
 _EXPIRE_SECONDS = 3600.0
 
 
 class Upkeep:
-    """Makes and drops partitions at the start and every `upkeep_interval_seconds`."""
+    """Makes and drops partitions and brings roll-ups up to date, again and again."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -87,11 +90,28 @@ class Upkeep:
                 ahead=settings.partitions_ahead,
                 done=done,
             )
+            # Before anything is dropped, so that it stays counted.
+            done.rolled_up = await self._roll_up()
             if expire:
+                await self._analyze(connection)
                 await partitions.drop_expired(
                     self._database, connection, now, keep=kept_times(settings), done=done
                 )
         return done
+
+    async def _roll_up(self) -> int:
+        """Add what has finished to the roll-ups, some at a time; return how many."""
+        rolled_up, taken = 0, _ROWS
+        while taken == _ROWS:
+            async with self._database.transaction(recorder=True) as tx:
+                taken = (await tx.execute(analytics.ROLL_UP, {"at_most": _ROWS})).scalar_one()
+            rolled_up += taken
+        return rolled_up
+
+    async def _analyze(self, connection: AsyncConnection) -> None:
+        """Renew the statistics of partitioned tables once a day."""
+        for table in (await connection.execute(analytics.UNANALYZED)).scalars().all():
+            await connection.execute(analytics.ANALYZE[table])
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[AsyncConnection | None]:

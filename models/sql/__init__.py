@@ -14,6 +14,7 @@ FOLDERS = (
     "views",
     "policies",
     "partitions",
+    "analytics",
     "publications",
     "storage",
 )
@@ -35,3 +36,8 @@ def attach(metadata: MetaData) -> None:
     """Have `metadata.create_all` run the files after the tables exist."""
     for _, text in files():
         event.listen(metadata, "after_create", DDL(text.replace("%", "%%")))  # type: ignore[no-untyped-call]
+
+
+def report(name: str) -> str:
+    """Return the query of a report, by its name; `:begins`, `:ends` and `:rows` are parameters."""
+    return resources.files(__package__).joinpath("reports", f"{name}.sql").read_text("utf-8")

@@ -192,6 +192,18 @@ def test_a_server_does_not_start_on_a_replica(url: str, target: str):
     assert "is a replica" in said
 
 
+def test_roll_ups_arrive_with_their_sums(url: str, target: str):
+    add_replica(url, target)
+    for _ in range(2):
+        make_history(url, 10)
+        execute(url, "SELECT analytics.roll_up(1000)")
+        assert differences(url, "replica_1") == {}
+        query = "SELECT sum(executions), sum(ok), sum(failed) FROM analytics.rollup_days"
+        assert execute(target, query) == execute(url, query)
+    assert one(target, "SELECT sum(executions) FROM analytics.rollup_hours") == 40
+    assert one(target, "SELECT count(*) FROM analytics.rollup_pending") == 0
+
+
 def test_what_somebody_wrote_on_a_replica_is_found(url: str, target: str):
     add_replica(url, target)
     eventually(lambda: one(target, "SELECT count(*) FROM executions") == 20)
