@@ -18,13 +18,15 @@ class Published:
     """A published table: its columns, withheld columns with the reason, and a row filter.
 
     `where` is the filter as SQL; PostgreSQL lets it read columns of the replica identity only.
-    `key` are the columns that tell one row from another.
+    `key` are the columns that tell one row from another. Where they may be null, the replica
+    identity is the whole row, and PostgreSQL takes no column list: all columns are published.
     """
 
     columns: tuple[str, ...]
     withheld: Mapping[str, str] = field(default_factory=dict)
     where: str | None = None
     key: tuple[str, ...] = ("id",)
+    whole: bool = False
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -42,20 +44,24 @@ PUBLISHED: Mapping[str, Published] = {
         _words(
             "day path cell_id run_as_id actor_id executions failed run_seconds run_seconds_max"
             " output_bytes"
-        ),
+            whole=True,
+    ),
         key=_words("day path cell_id run_as_id actor_id"),
     ),
     "analytics.rollup_days": Published(
         _words("day run_as_id actor_id kernel_name path " + _SUMS),
         key=_words("day run_as_id actor_id kernel_name path"),
+        whole=True,
     ),
     "analytics.rollup_errors": Published(
         _words("day error_name library path run_as_id actor_id errors"),
         key=_words("day error_name library path run_as_id actor_id"),
+        whole=True,
     ),
     "analytics.rollup_hours": Published(
         _words("hour run_as_id actor_id kernel_name path " + _SUMS),
         key=_words("hour run_as_id actor_id kernel_name path"),
+        whole=True,
     ),
     "analytics.rollup_kernels": Published(
         _words("kernel_id day executions busy_seconds"), key=_words("kernel_id day")
