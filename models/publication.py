@@ -44,9 +44,9 @@ PUBLISHED: Mapping[str, Published] = {
         _words(
             "day path cell_id run_as_id actor_id executions failed run_seconds run_seconds_max"
             " output_bytes"
-            whole=True,
-    ),
+        ),
         key=_words("day path cell_id run_as_id actor_id"),
+        whole=True,
     ),
     "analytics.rollup_days": Published(
         _words("day run_as_id actor_id kernel_name path " + _SUMS),

@@ -33,7 +33,7 @@ ALTER TABLE replicas ENABLE ROW LEVEL SECURITY;
 -- A row filter may read only columns of the replica identity, so that of input_requests has
 -- `password` in it.
 ALTER TABLE input_requests REPLICA IDENTITY USING INDEX input_requests_replica_key;
--- Their keys have columns that may be null.
+-- Their keys have columns that may be null; then no column list is possible.
 ALTER TABLE analytics.rollup_cells REPLICA IDENTITY FULL;
 ALTER TABLE analytics.rollup_days REPLICA IDENTITY FULL;
 ALTER TABLE analytics.rollup_errors REPLICA IDENTITY FULL;
@@ -41,23 +41,10 @@ ALTER TABLE analytics.rollup_hours REPLICA IDENTITY FULL;
 
 DROP PUBLICATION IF EXISTS datastore;
 CREATE PUBLICATION datastore FOR TABLE
-    analytics.rollup_cells (
-        day, path, cell_id, run_as_id, actor_id, executions, failed, run_seconds,
-        run_seconds_max, output_bytes
-    ),
-    analytics.rollup_days (
-        day, run_as_id, actor_id, kernel_name, path, executions, ok, failed, aborted,
-        cancelled, interrupted, run_seconds, run_seconds_max, queue_seconds,
-        queue_seconds_max, output_bytes
-    ),
-    analytics.rollup_errors (
-        day, error_name, library, path, run_as_id, actor_id, errors
-    ),
-    analytics.rollup_hours (
-        hour, run_as_id, actor_id, kernel_name, path, executions, ok, failed, aborted,
-        cancelled, interrupted, run_seconds, run_seconds_max, queue_seconds,
-        queue_seconds_max, output_bytes
-    ),
+    analytics.rollup_cells,
+    analytics.rollup_days,
+    analytics.rollup_errors,
+    analytics.rollup_hours,
     analytics.rollup_kernels (
         kernel_id, day, executions, busy_seconds
     ),
