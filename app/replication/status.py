@@ -83,10 +83,12 @@ def _read_one(
 ) -> Status:
     status = Status(replica, cap_bytes=publisher.cap_bytes(ours))
     status.slot = publisher.read_slot(ours, replica.slot)
-    if status.slot is not None and status.slot.active:
+    # Also when nobody is connected: after a failure the replica comes back in a few seconds.
+    if not status.must_be_copied_again:
         asked = time.monotonic()
         if wait_for(ours, replica, publisher.current_lsn(ours), wait_seconds):
             status.seconds = time.monotonic() - asked
+            status.slot = publisher.read_slot(ours, replica.slot)
     try:
         with closing(connect(target or replica.target)) as theirs:
             status.server = subscriber.server_name(theirs)
