@@ -104,16 +104,22 @@ def _show_copy(url: str, target: str, made: Replica) -> None:
 
 @replica.command()
 @database_options
+@click.argument("name", required=False)
 @_targets
 @click.option(
     "--wait", default=2.0, show_default=True, help="Seconds a replica is given to catch up."
 )
 def status(
-    database_url: str | None, data_dir: Path | None, targets: tuple[str, ...], wait: float
+    *,
+    database_url: str | None,
+    data_dir: Path | None,
+    name: str | None,
+    targets: tuple[str, ...],
+    wait: float,
 ) -> None:
-    """Show how far each replica is, and what to do; exits with 1 when there is something to do."""
+    """Show how far replicas are (or the one named), and what to do; exits with 1 when there is."""
     url = require_url(database_url, data_dir)
-    found = states.read(url, targets=passwords(targets), wait_seconds=wait)
+    found = states.read(url, targets=passwords(targets), wait_seconds=wait, name=name)
     if not found:
         click.echo("There are no replicas.")
         return

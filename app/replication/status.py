@@ -64,9 +64,13 @@ class Status:
 
 
 def read(
-    url: str, *, targets: dict[str, str] | None = None, wait_seconds: float = 2.0
+    url: str,
+    *,
+    targets: dict[str, str] | None = None,
+    wait_seconds: float = 2.0,
+    name: str | None = None,
 ) -> list[Status]:
-    """Return every replica's status, by name.
+    """Return every replica's status, by name, or of the one of that `name`.
 
     `targets` gives addresses with passwords by those without. Waits at most `wait_seconds` for
     each to confirm what is committed now.
@@ -75,6 +79,7 @@ def read(
         return [
             _read_one(ours, replica, (targets or {}).get(replica.target), wait_seconds)
             for replica in publisher.replicas(ours)
+            if name in (None, replica.name)
         ]
 
 

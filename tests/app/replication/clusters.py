@@ -153,7 +153,5 @@ def differences(url: str, name: str) -> dict[str, int]:
 
 
 def status_of(url: str, name: str, wait_seconds: float = 10) -> status.Status:
-    (found,) = [
-        state for state in status.read(url, wait_seconds=wait_seconds) if state.replica.name == name
-    ]
+    (found,) = status.read(url, wait_seconds=wait_seconds, name=name)
     return found
