@@ -25,7 +25,7 @@ from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
 from app.replication import replicas
 from app.replication.addresses import connect
-from app.replication.publisher import current_lsn, has_confirmed
+from app.replication.publisher import Replica, current_lsn, has_confirmed
 from models.base import uuid7
 
 _TEXT = "a line that a cell printed, with some numbers 0123456789\n" * 8
@@ -49,13 +49,16 @@ def main(seconds: float, writers: int, outputs: int, most: int, rounds: int) -> 
             # The order turns, so that a busy moment of the machine does not meet one of them only.
             counts = list(range(most + 1))
             for count in counts if turn % 2 == 0 else reversed(counts):
-                names = [_add(publisher.url, target.url) for target in targets[:count]]
-                rate, lag = _measure(publisher.url, kernels, outputs, seconds, names)
+                added = [_add(publisher.url, target.url) for target in targets[:count]]
+                slots = [replica.slot for replica in added]
+                rate, lag = _measure(publisher.url, kernels, outputs, seconds, slots)
                 rates[count].append(rate)
                 lags[count] += lag
-                for name in names:
-                    replicas.remove(publisher.url, name)
+                for replica in added:
+                    replicas.remove(publisher.url, replica.name)
+        bytes_each = _bytes_per_execution(publisher.url)
     Console().print(_report(rates, lags))
+    Console().print(f"{bytes_each / 1000:.1f} kB on disk for each execution with its outputs")
 
 
 @contextlib.contextmanager
@@ -81,11 +84,11 @@ def _kernel(url: str) -> tuple[str, uuid.UUID]:
     return kernel, user
 
 
-def _add(url: str, target: str) -> str:
+def _add(url: str, target: str) -> Replica:
     made = replicas.add(url, target, copy_again=True)
     for _ in replicas.follow_copy(target, made):
         pass
-    return made.slot
+    return made
 
 
 def _measure(
@@ -157,6 +160,16 @@ def _watch(url: str, slot: str, ended: threading.Event, lags: list[float]) -> No
                 time.sleep(0.001)
             lags.append(time.monotonic() - committed)
             time.sleep(0.02)
+
+
+def _bytes_per_execution(url: str) -> float:
+    with contextlib.closing(connect(url)) as connection:
+        row = connection.execute(
+            "SELECT sum(pg_total_relation_size(inhrelid))"
+            " / (SELECT count(*) FROM executions) AS bytes FROM pg_inherits"
+            " WHERE inhparent IN ('executions'::regclass, 'outputs'::regclass)"
+        ).fetchone()
+    return float(row["bytes"]) if row else 0.0
 
 
 def _report(rates: dict[int, list[float]], lags: dict[int, list[float]]) -> Table:
