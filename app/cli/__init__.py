@@ -10,7 +10,7 @@ from app import __version__
 class _LazyGroup(click.Group):
     """Imports a command when it is asked for: `run` need not wait for the server's imports."""
 
-    commands_in = ("serve", "run", "db", "openapi")
+    commands_in = ("serve", "run", "db", "openapi", "typescript")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """Return the commands in the order of their use."""
