@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import json
-import random
 from collections.abc import Callable
 from typing import Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from jupyter_datastore_client.backoff import Backoff
 from jupyter_datastore_client.errors import FeedError, NotAllowedError
 from jupyter_datastore_client.feed import Feed
 
@@ -17,24 +17,6 @@ Status = Literal["idle", "connecting", "live", "stale", "waiting", "closed"]
 
 _OPEN_SECONDS = 20.0
 _SILENCE_SECONDS = 45.0
-
-
-class Backoff:
-    """Pauses that grow from 0.2 to 10 seconds, each with some chance in it."""
-
-    def __init__(self, first: float = 0.2, most: float = 10.0) -> None:
-        self._first = first
-        self._most = most
-        self._next = first
-
-    def pause(self) -> float:
-        """Return how many seconds to wait now."""
-        pause, self._next = self._next, min(self._most, self._next * 2)
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 (spreads clients, hides nothing)
-
-    def reset(self) -> None:
-        """Begin with short pauses again."""
-        self._next = self._first
 
 
 class Connection:
@@ -51,6 +33,7 @@ class Connection:
         self._headers = headers
         self._say = say
         self._some = asyncio.Event()
+        self._retries = Backoff()
 
     def _wake(self) -> None:
         self._some.set()
@@ -115,6 +98,8 @@ class Connection:
                 self.feed.received(message)
                 if message.get("type") == "hello":
                     backoff.reset()
+                if message.get("type") == "subscribed":
+                    self._retries.reset()
                 if self.feed.connection is not None:
                     self._show("live" if self.feed.reachable else "stale")
         finally:
@@ -123,14 +108,12 @@ class Connection:
                 await sending
 
     async def _send(self, websocket: ClientConnection) -> None:
-        backoff = Backoff()
         while True:
             self._some.clear()
             while self.feed.outbox:
                 await websocket.send(json.dumps(self.feed.outbox.popleft()))
             if not self.feed.retries:
-                backoff.reset()
                 await self._some.wait()
                 continue
-            await asyncio.sleep(backoff.pause())
+            await asyncio.sleep(self._retries.pause())
             self.feed.retry()

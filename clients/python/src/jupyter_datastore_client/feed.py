@@ -90,8 +90,9 @@ class Subscription:
         """Put the snapshot in the records' place; return what differs."""
         fresh, self.staged = self.staged or {}, None
         batch = Batch()
-        for record_id in self.records.keys() - fresh.keys():
-            batch.add(record_id, self.records[record_id], None)
+        for record_id, record in self.records.items():
+            if record_id not in fresh:
+                batch.add(record_id, record, None)
         for record_id, record in fresh.items():
             batch.add(record_id, self.records.get(record_id), record)
         # The same mapping: live tables are views of it.

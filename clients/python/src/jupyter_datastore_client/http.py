@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import httpx
 
-from jupyter_datastore_client.connection import Backoff
+from jupyter_datastore_client.backoff import Backoff
 from jupyter_datastore_client.errors import ApiError
 
 Json = Any
