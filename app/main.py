@@ -27,6 +27,8 @@ from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.changes.changes import Changes
+from app.changes.routes import router as changes
 from app.comms.routes import router as comms
 from app.config.routes import router as config
 from app.contents.actions import Actions
@@ -110,6 +112,8 @@ async def _running(
         database, settings, host.server_id, server_url=app.state.server_url
     )
     await app.state.terminals.open()
+    app.state.changes = Changes(database, settings, host.server_id)
+    await app.state.changes.start()
     watcher.start()
     culler.start()
     # What has been imported and made so far stays: a full collection that walks it takes as
@@ -122,6 +126,7 @@ async def _running(
     finally:
         await culler.close()
         await watcher.close()
+        await app.state.changes.close()
         await app.state.terminals.close()
         await host.close()
         await store.close()
@@ -178,6 +183,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         identity,
         nbconvert,
         events,
+        changes,
         refresh,
         spec,
         paths,

@@ -82,9 +82,9 @@ class FeedEpoch(Base):
 
     __tablename__ = "feed_epoch"
     __feed__ = Unpublished("part of every cursor")
-    __table_args__ = (CheckConstraint("only", name="only"),)
+    __table_args__ = (CheckConstraint("single", name="single"),)
 
-    only: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    single: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[uuid.UUID] = mapped_column(server_default=func.gen_random_uuid())
     system_identifier: Mapped[int] = mapped_column(BigInteger)
     database_oid: Mapped[int] = mapped_column(OID)

@@ -33,6 +33,7 @@ Resource = Literal[
     "documents",
     "events",
     "executions",
+    "feed",
     "kernels",
     "kernelspecs",
     "nbconvert",

@@ -1,4 +1,4 @@
-"""The connection pools and the one place that commits.
+"""The connection pools and the one place that commits, which rings for who follows changes.
 
 Everything that writes does so inside `Database.transaction()`. Work that must happen just before
 the commit (projecting an edited document) or after its outcome is known (releasing a lock, waking
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from app.db.doorbell import SETTINGS, Doorbell
 from models import codec
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Database:
         self._requests = _engine(url, pool_size)
         self._reads = self._requests.execution_options(isolation_level="AUTOCOMMIT")
         self._recorders = _engine(url, recorder_pool_size)
+        self.doorbell = Doorbell(url)
 
     @asynccontextmanager
     async def transaction(self, *, recorder: bool = False) -> AsyncIterator[Transaction]:
@@ -94,6 +96,8 @@ class Database:
                 await session.commit()
                 committed = True
         finally:
+            if committed:
+                self.doorbell.ring()
             session.run_on_finish(committed)
 
     @asynccontextmanager
@@ -109,6 +113,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.doorbell.close()
         await asyncio.gather(self._requests.dispose(), self._recorders.dispose())
 
     def connections_in_use(self) -> dict[str, int]:
@@ -135,7 +140,7 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
         pool_use_lifo=True,
         json_serializer=codec.dumps,
         json_deserializer=codec.loads,
-        connect_args={"server_settings": {"application_name": "jupyter-datastore"}},
+        connect_args={"server_settings": {"application_name": "jupyter-datastore", **SETTINGS}},
     )
 
 
