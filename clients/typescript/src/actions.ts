@@ -30,6 +30,13 @@ export class Kernelspecs extends Actions {
   }
 }
 
+/** Code, where in it (the end), and for how many seconds to wait for the kernel's reply. */
+export interface CodeAt {
+  code: string;
+  cursor_pos?: number;
+  timeout?: number;
+}
+
 /** Running kernels, and requests that they answer at once. */
 export class Kernels extends Actions {
   list(): Promise<shapes.Kernel[]> {
@@ -62,21 +69,19 @@ export class Kernels extends Actions {
     return this.http.call("POST /api/kernels/{kernel_id}/restart", of(kernelId));
   }
 
-  /** The kernel's complete_reply. */
-  complete(kernelId: string, code: string, cursorPos?: number): Promise<JsonRecord> {
-    const body = { code, cursor_pos: cursorPos };
-    return this.http.call("POST /api/kernels/{kernel_id}/complete", of(kernelId, body));
+  /** The kernel's complete_reply; 504 when it is busy for `timeout` seconds (10). */
+  complete(kernelId: string, body: CodeAt): Promise<JsonRecord> {
+    return this.http.call("POST /api/kernels/{kernel_id}/complete", of(kernelId, { ...body }));
   }
 
   /** The kernel's inspect_reply. */
-  inspect(kernelId: string, code: string, cursorPos?: number, detail = 0): Promise<JsonRecord> {
-    const body = { code, cursor_pos: cursorPos, detail_level: detail };
-    return this.http.call("POST /api/kernels/{kernel_id}/inspect", of(kernelId, body));
+  inspect(kernelId: string, body: CodeAt & { detail_level?: 0 | 1 }): Promise<JsonRecord> {
+    return this.http.call("POST /api/kernels/{kernel_id}/inspect", of(kernelId, { ...body }));
   }
 
   /** The kernel's is_complete_reply. */
-  isComplete(kernelId: string, code: string): Promise<JsonRecord> {
-    return this.http.call("POST /api/kernels/{kernel_id}/is_complete", of(kernelId, { code }));
+  isComplete(kernelId: string, body: { code: string; timeout?: number }): Promise<JsonRecord> {
+    return this.http.call("POST /api/kernels/{kernel_id}/is_complete", of(kernelId, { ...body }));
   }
 
   /** The kernel's history_reply. */

@@ -226,7 +226,7 @@ export class Feed {
         break;
       case "heartbeat":
         this.reachable = message.live;
-        this.#moveOn(message.cursor);
+        this.#moveOn(message.cursor ?? null);
         break;
       case "error":
         this.#refused(message);

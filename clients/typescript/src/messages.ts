@@ -51,7 +51,7 @@ export type ServerMessage =
     }
   | { type: "changes"; cursor: string; transactions: WireTransaction[]; more: boolean }
   | { type: "must_refetch"; id: string; reason: string }
-  | { type: "heartbeat"; cursor: string | null; live: boolean }
+  | { type: "heartbeat"; cursor?: string | null; live: boolean }
   | { type: "error"; id: string | null; message: string; reason: string }
   | { type: "lagging"; skipped: number }
   | { type: "unsubscribed"; id: string }

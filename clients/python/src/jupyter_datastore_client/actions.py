@@ -83,43 +83,66 @@ class Kernels(_Actions):
         )
         return cast("shapes.Kernel", answer)
 
-    async def complete(self, kernel_id: str, code: str, cursor_pos: int | None = None) -> Object:
-        """Return the kernel's complete_reply."""
-        return await self._ask("complete", kernel_id, code=code, cursor_pos=cursor_pos)
+    async def complete(
+        self,
+        kernel_id: str,
+        code: str,
+        cursor_pos: int | None = None,
+        *,
+        wait_seconds: float | None = None,
+    ) -> Object:
+        """Return the kernel's complete_reply; 504 when it is busy for `wait_seconds` (10)."""
+        body = {"code": code, "cursor_pos": cursor_pos, "timeout": wait_seconds}
+        return await self._ask("complete", kernel_id, body)
 
     async def inspect(
-        self, kernel_id: str, code: str, cursor_pos: int | None = None, detail_level: int = 0
+        self,
+        kernel_id: str,
+        code: str,
+        cursor_pos: int | None = None,
+        *,
+        detail_level: int = 0,
+        wait_seconds: float | None = None,
     ) -> Object:
-        """Return the kernel's inspect_reply."""
-        return await self._ask(
-            "inspect", kernel_id, code=code, cursor_pos=cursor_pos, detail_level=detail_level
-        )
+        """Return the kernel's inspect_reply; 504 when it is busy for `wait_seconds` (10)."""
+        body = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
+        return await self._ask("inspect", kernel_id, body | {"timeout": wait_seconds})
 
-    async def is_complete(self, kernel_id: str, code: str) -> Object:
-        """Return the kernel's is_complete_reply."""
-        return await self._ask("is_complete", kernel_id, code=code)
+    async def is_complete(
+        self, kernel_id: str, code: str, *, wait_seconds: float | None = None
+    ) -> Object:
+        """Return the kernel's is_complete_reply; 504 when it is busy for `wait_seconds` (10)."""
+        return await self._ask("is_complete", kernel_id, {"code": code, "timeout": wait_seconds})
 
     async def history(self, kernel_id: str, **body: Any) -> Object:
-        """Return the kernel's history_reply."""
-        return await self._ask("history", kernel_id, **body)
+        """Return the kernel's history_reply to what docs/api.md says it takes."""
+        return await self._ask("history", kernel_id, body)
 
-    async def kernel_info(self, kernel_id: str) -> Object:
-        """Return the kernel's kernel_info_reply."""
-        return await self._ask("kernel_info", kernel_id)
+    async def kernel_info(self, kernel_id: str, *, wait_seconds: float | None = None) -> Object:
+        """Return the kernel's kernel_info_reply; 504 when it is busy for `wait_seconds` (10)."""
+        return await self._ask("kernel_info", kernel_id, {"timeout": wait_seconds})
 
-    async def comm_info(self, kernel_id: str, target_name: str | None = None) -> Object:
-        """Return the kernel's comm_info_reply."""
-        return await self._ask("comm_info", kernel_id, target_name=target_name)
+    async def comm_info(
+        self,
+        kernel_id: str,
+        target_name: str | None = None,
+        *,
+        wait_seconds: float | None = None,
+    ) -> Object:
+        """Return the kernel's comm_info_reply; 504 when it is busy for `wait_seconds` (10)."""
+        body = {"target_name": target_name, "timeout": wait_seconds}
+        return await self._ask("comm_info", kernel_id, body)
 
     async def debug(self, kernel_id: str, command: str, **body: Any) -> Object:
         """Send a request of the Debug Adapter Protocol; return its reply."""
-        return await self._ask("debug", kernel_id, command=command, **body)
+        return await self._ask("debug", kernel_id, {"command": command, **body})
 
-    async def _ask(self, request: str, kernel_id: str, **body: Any) -> Object:
-        given = {name: value for name, value in body.items() if value is not None}
-        operation = f"POST /api/kernels/{{kernel_id}}/{request}"
+    async def _ask(self, request: str, kernel_id: str, body: Object) -> Object:
         answer = await self._http.call(
-            operation, kernel_id=kernel_id, body=given, timeout_seconds=660
+            f"POST /api/kernels/{{kernel_id}}/{request}",
+            kernel_id=kernel_id,
+            body={name: value for name, value in body.items() if value is not None},
+            timeout_seconds=660,
         )
         return cast("Object", answer)
 

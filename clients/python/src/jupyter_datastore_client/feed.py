@@ -250,7 +250,7 @@ class Feed:
 
     def _heartbeat(self, message: Message) -> None:
         self.reachable = message["live"]
-        self._move_on(message["cursor"])
+        self._move_on(message.get("cursor"))
 
     def _move_on(self, cursor: str | None) -> None:
         """Note a position for all subscriptions that are complete."""

@@ -47,13 +47,7 @@ class Http:
     ) -> httpx.Response:
         """Send what `operation` (`"GET /api/kernels/{kernel_id}"`) says; return the answer."""
         method, template = operation.split(" ")
-        parameters = {
-            name: {True: "true", False: "false"}.get(value, value)
-            if isinstance(value, bool)
-            else value
-            for name, value in (query or {}).items()
-            if value is not None
-        }
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
         response = await self._client.request(
             method,
             path_of(template, **names),
