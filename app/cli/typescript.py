@@ -13,7 +13,8 @@ from app.cli.types.records import published_tables
 _OF = {"records": "the models' published columns", "api": "the API's OpenAPI document"}
 
 
-def _document() -> dict[str, Any]:
+def document() -> dict[str, Any]:
+    """Return the API's OpenAPI document."""
     from app.main import create_app  # noqa: PLC0415 (records need no server's imports)
     from app.settings import Settings  # noqa: PLC0415
     from app.spec.document import openapi_document  # noqa: PLC0415
@@ -32,7 +33,7 @@ def written_types(what: str, language: str) -> str:
         header, write = f"// {made}", getattr(in_typescript, what)
     else:
         header, write = f'"""{made}"""', getattr(in_python, what)
-    return write(published_tables() if what == "records" else api_shapes(_document()), header)
+    return write(published_tables() if what == "records" else api_shapes(document()), header)
 
 
 @click.command()

@@ -14,7 +14,11 @@ import pytest
 from tests.conftest import database_named
 from tests.servers import ServerProcess
 
-ORIGIN_OF_ANOTHER_SITE = "http://another-site.test"
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Restartable:
@@ -25,9 +29,8 @@ class Restartable:
         self.root_dir = folder / "root"
         self.root_dir.mkdir()
         self._data_dir = folder / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
+        self.site_port = free_port()  # of another site, whose pages may use the API
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -41,7 +44,7 @@ class Restartable:
             "--port",
             str(self.port),
             "--allow-origin",
-            ORIGIN_OF_ANOTHER_SITE,
+            f"http://127.0.0.1:{self.site_port}",
             DATASTORE_FEED_HEARTBEAT_SECONDS="1",
         )
         self.http = self.process.wait_until_up()
