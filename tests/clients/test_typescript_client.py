@@ -241,8 +241,8 @@ def test_two_pages_in_chromium(dist: Path, server: Restartable, another_site: st
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
-        def open_page():
-            context = browser.new_context()
+        def open_page(**options):
+            context = browser.new_context(**options)
             context.set_default_timeout(SECONDS * 1000)
             page = context.new_page()
             page.on("pageerror", lambda error: problems.append(str(error)))
@@ -250,7 +250,7 @@ def test_two_pages_in_chromium(dist: Path, server: Restartable, another_site: st
 
         # One is the server's own page, logged in by its cookie; the client is put there, since the
         # server has no page with it.
-        one = open_page()
+        one = open_page(bypass_csp=True)
         one.goto(f"{server.url}/login")
         one.fill("input[name=password]", TOKEN)
         one.click("form button")
