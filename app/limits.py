@@ -1,12 +1,15 @@
-"""Refusing what is longer than the limit before it fills the memory, and late requests."""
+"""What no request may do to the server: fill its memory, outlive it, or cost it a connection."""
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def websocket_options(settings: Settings) -> dict[str, Any]:
@@ -77,12 +80,44 @@ class BodyLimit:
         await _refuse(send, 413, f"The body of the request is longer than {self._limit} bytes")
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
+class LastResort:
+    """ASGI middleware: answers 500 in Jupyter's shape to an error that nothing else answered.
+
+    Starlette's own handler of every Exception raises it again after the answer, and the HTTP
+    server then closes the connection, which the client may have used for its next request.
+    An answer that has begun cannot be mended: its connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and answer what it raises."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if started:
+                raise
+            log.error("%s %s", scope["method"], scope["path"], exc_info=error)
+            await _refuse(send, 500, "Internal server error", close=False)
+
+
+async def _refuse(send: Send, status: int, message: str, *, close: bool = True) -> None:
     body = json.dumps({"message": message, "reason": None}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
+        *([(b"connection", b"close")] if close else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

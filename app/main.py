@@ -27,8 +27,9 @@ from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.auth.revocations import Revocations
 from app.changes.changes import Changes
-from app.changes.routes import router as changes
+from app.changes.routes import router as feed
 from app.comms.routes import router as comms
 from app.config.routes import router as config
 from app.contents.actions import Actions
@@ -38,6 +39,7 @@ from app.contents.files import router as files
 from app.contents.following import Following
 from app.contents.routes import router as contents
 from app.contents.watcher import Watcher
+from app.db import asker
 from app.db.engine import Database, is_transient
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
@@ -54,10 +56,13 @@ from app.kernels.routes import router as kernels
 from app.kernels.websocket import router as channels
 from app.kernelspecs.resources import router as kernelspec_resources
 from app.kernelspecs.routes import router as kernelspecs
-from app.limits import BodyLimit
+from app.limits import BodyLimit, LastResort
 from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
+from app.people.homes import Homes
+from app.people.routes import router as people
+from app.people.sharing import router as sharing
 from app.recorder.waiters import Waiters
 from app.refresh.routes import router as refresh
 from app.sessions.routes import router as sessions
@@ -71,18 +76,23 @@ from app.web import ExactJSONResponse, refuse_websocket
 
 log = logging.getLogger(__name__)
 
+# insufficient_privilege: a policy or a missing grant refused what a route had let through.
+_NOT_ALLOWED = "42501"
+
 
 @asynccontextmanager
 async def _running(
     app: FastAPI, settings: Settings, *, database_url: str, token: str, data_dir: Path
 ) -> AsyncIterator[None]:
     """Put the parts together, run them, and end them in the reverse order."""
+    # Tasks that are started here, not by requests, work for the server.
+    asker.act_for(asker.Server.ITSELF)
     database = Database(
         database_url,
         pool_size=settings.database_pool_size,
         recorder_pool_size=settings.recorder_pool_size,
     )
-    async with database.transaction() as tx:
+    async with database.transaction(as_server=True) as tx:
         owner = await ensure_owner(tx, settings.owner)
     disk = Disk(settings.root_dir, settings)
     store = DocumentStore(database, disk, settings)
@@ -94,17 +104,19 @@ async def _running(
     app.state.database = database
     secret = read_secret(settings, data_dir)
     app.state.cookies = LoginCookies(secret, settings)
-    app.state.authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
-    app.state.disk = disk
-    app.state.documents = store
-    app.state.following = following
+    authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+    app.state.authenticator = authenticator
+    app.state.homes = homes = Homes(database, settings.root_dir)
+    app.state.disk, app.state.documents, app.state.following = disk, store, following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
-    app.state.watcher = watcher
-    app.state.waiters = waiters
-    app.state.kernels = host
+    app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host
     app.state.session_locks = WeakValueDictionary()
     app.state.culler = culler = Culler(database, host, waiters, settings)
+    app.state.changes = changes = Changes(database, settings, host.server_id)
+    app.state.revocations = revocations = Revocations(
+        database, authenticator, on_told=[homes.make, changes.see_again]
+    )
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
     await store.start()
@@ -112,8 +124,9 @@ async def _running(
         database, settings, host.server_id, server_url=app.state.server_url
     )
     await app.state.terminals.open()
-    app.state.changes = Changes(database, settings, host.server_id)
     await app.state.changes.start()
+    await homes.make()
+    revocations.start()
     watcher.start()
     culler.start()
     # What has been imported and made so far stays: a full collection that walks it takes as
@@ -124,6 +137,7 @@ async def _running(
     try:
         yield
     finally:
+        await revocations.close()
         await culler.close()
         await watcher.close()
         await app.state.changes.close()
@@ -157,6 +171,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(TellActions, events=app.state.events, base_url=settings.base_url)
     app.add_middleware(MeasureRequests, metrics=app.state.metrics)
+    app.add_middleware(LastResort)
     app.add_middleware(Guard, settings=settings)  # added last: outermost
     _answer_errors(app)
     check_declarations(app)
@@ -181,9 +196,11 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         terminals,
         config,
         identity,
+        people,
+        sharing,
         nbconvert,
         events,
-        changes,
+        feed,
         refresh,
         spec,
         paths,
@@ -200,7 +217,7 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(WebSocketRequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_gone)
-    # By name: what is left to the handler of every Exception is raised again, for the log.
+    # By name: what is left to the handler of every Exception is raised again (see LastResort).
     for expected in (SQLAlchemyError, OSError):
         app.add_exception_handler(expected, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
@@ -242,6 +259,9 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     if is_transient(error) or isinstance(error, PoolTimeoutError):
         log.warning("%s %s: %s", request.method, request.url.path, error)
         return _answer(503, "The database cannot be reached now", "try again")
+    if isinstance(error, DBAPIError) and _code(error) == _NOT_ALLOWED:
+        log.warning("%s %s: %s", request.method, request.url.path, error.orig)
+        return _answer(403, "Forbidden", "the database refused")
     if isinstance(error, DBAPIError) and _is_data_exception(error):
         # Names, paths and ids are kept as plain text; code and outputs take everything.
         return _answer(400, "A value of the request is not one that PostgreSQL can hold")
@@ -253,9 +273,13 @@ def _is_data_exception(error: DBAPIError) -> bool:
 
     Class 22 of https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
+    return _code(error).startswith("22")
+
+
+def _code(error: DBAPIError) -> str:
+    """Return the SQLSTATE of the database's error, "" without one."""
     cause = getattr(error.orig, "__cause__", None)
-    code = getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None)
-    return str(code).startswith("22")
+    return str(getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None) or "")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:

@@ -15,13 +15,31 @@ from models.documents import (
     DocumentUpdate,
     Notebook,
 )
-from models.executions import Comm, CommMessage, Execution, InputRequest, Output
+from models.executions import (
+    Comm,
+    CommMessage,
+    Execution,
+    IdempotencyKey,
+    InputRequest,
+    Output,
+)
 from models.feed import Change, FeedEpoch, FeedMark, Presence
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
-from models.people import Token, User
+from models.people import (
+    AuditEntry,
+    Group,
+    GroupMember,
+    Password,
+    Permission,
+    ShareLink,
+    SqlRole,
+    Token,
+    User,
+)
 from models.services import ConfigSection, Terminal
 
 __all__ = [
+    "AuditEntry",
     "Base",
     "Cell",
     "Change",
@@ -36,14 +54,21 @@ __all__ = [
     "Execution",
     "FeedEpoch",
     "FeedMark",
+    "Group",
+    "GroupMember",
+    "IdempotencyKey",
     "InputRequest",
     "Kernel",
     "Kernelspec",
     "Notebook",
     "Output",
+    "Password",
+    "Permission",
     "Presence",
     "ServerProcess",
     "Session",
+    "ShareLink",
+    "SqlRole",
     "Terminal",
     "Token",
     "User",

@@ -3,6 +3,8 @@
 No table lives here.
 """
 
+import secrets
+import time
 import uuid
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
@@ -22,8 +24,22 @@ NAMING_CONVENTION = {
     "pk": "%(table_name)s_pkey",
 }
 
+
+def uuid7() -> uuid.UUID:
+    """Return a new UUIDv7 (RFC 9562, section 5.7): its order is that of time.
+
+    The 12 bits after the milliseconds are their fraction (section 6.2, method 3).
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    return uuid.UUID(
+        int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)
+    )
+
+
 UuidKey = Annotated[uuid.UUID, mapped_column(primary_key=True, default=uuid.uuid4)]
 BigKey = Annotated[int, mapped_column(BigInteger, Identity(always=True), primary_key=True)]
+TimedKey = Annotated[uuid.UUID, mapped_column(primary_key=True, default=uuid7)]
 TextKey = Annotated[str, mapped_column(Text, primary_key=True)]
 Exact = Annotated[str, mapped_column(ExactText)]
 Created = Annotated[datetime, mapped_column(server_default=func.now())]

@@ -57,7 +57,7 @@ class Content(Base):
         ),
         withheld=("file_key",),
         filters=("id", "parent_id", "path", "type"),
-        scopes=(Scope("content", "id"),),
+        scopes=(Scope("contents", "path"),),
     )
     __table_args__ = (
         CheckConstraint("type IN ('notebook', 'file', 'directory')", name="type"),
@@ -132,7 +132,7 @@ class Document(Base):
         ),
         withheld=("disk_hash", "disk_base"),
         filters=("id", "content_id"),
-        scopes=(Scope("document", "id"),),
+        scopes=(Scope("documents", "id"),),
     )
     __table_args__ = (
         CheckConstraint("type IN ('notebook', 'file')", name="type"),
@@ -195,7 +195,7 @@ class Notebook(Base):
     __feed__ = Published(
         sent=("id", "nbformat", "nbformat_minor", "metadata", "extra"),
         filters=("id",),
-        scopes=(Scope("document", "id"),),
+        scopes=(Scope("documents", "id"),),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(
@@ -234,7 +234,7 @@ class Cell(Base):
         ),
         announced=("attachments",),
         filters=("id", "notebook_id", "cell_id", "execution_id"),
-        scopes=(Scope("document", "notebook_id"),),
+        scopes=(Scope("documents", "notebook_id"),),
     )
     __table_args__ = (
         UniqueConstraint("notebook_id", "cell_id"),
@@ -255,6 +255,4 @@ class Cell(Base):
     extra: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     execution_count: Mapped[int | None] = mapped_column(BigInteger)
     execution_state: Mapped[str] = mapped_column(server_default=text("'idle'"))
-    execution_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="SET NULL")
-    )
+    execution_id: Mapped[uuid.UUID | None]

@@ -19,9 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, BigKey, Created, Exact, UuidKey
+from models.base import Base, BigKey, Created, Exact, TimedKey, UuidKey
 from models.codec import ExactText
-from models.published import Published, Scope
+from models.published import Published, Scope, Unpublished
 
 UNFINISHED = ("queued", "running")
 FINAL = ("ok", "error", "aborted", "cancelled", "interrupted")
@@ -33,9 +33,15 @@ class Execution(Base):
     `seq` gives the order in which executions were asked for, and the cursor of listings.
     `path` is the notebook's path at that time and stays when the file is renamed or deleted.
     `run_as_id` is the kernel's owner: to run code on another's kernel is to act as its owner.
-    `msg_id` is the execute_request's; unique per kernel, since the recorder finds the execution a
-    kernel message belongs to by it. `idempotency_key` is unique per actor, so that a repeated
-    request cannot run twice. A final status never changes (trigger `executions_final`).
+    `msg_id` is the execute_request's; unique per kernel (within a partition), since the recorder
+    finds the execution a kernel message belongs to by it. `idempotency_key` is what the request
+    came with; `IdempotencyKey` sees to it that a repeated request does not run twice. A final
+    status never changes (trigger `executions_final`).
+
+    The table is partitioned by `id`, a UUIDv7, so by the time at which an execution was asked
+    for, and old partitions may be dropped (docs/decisions/0025-partitions-by-time.md). Therefore
+    no other table has a foreign key to it, except each partition of `outputs` to that of the same
+    period: an `execution_id` elsewhere may name an execution that is no longer kept.
     """
 
     __tablename__ = "executions"
@@ -83,7 +89,7 @@ class Execution(Base):
             "actor_id",
             "status",
         ),
-        scopes=(Scope("kernel", "kernel_id"), Scope("document", "document_id")),
+        scopes=(Scope("executions", "id"),),
     )
     __table_args__ = (
         CheckConstraint(
@@ -96,14 +102,6 @@ class Execution(Base):
         CheckConstraint(
             "status <> 'running' OR started_at IS NOT NULL", name="running_has_started"
         ),
-        UniqueConstraint("kernel_id", "msg_id"),
-        Index(
-            "executions_idempotency_key_key",
-            "actor_id",
-            "idempotency_key",
-            unique=True,
-            postgresql_where=sql("idempotency_key IS NOT NULL"),
-        ),
         Index(
             "executions_unfinished_idx",
             "kernel_id",
@@ -115,10 +113,12 @@ class Execution(Base):
         Index("executions_cell_id_seq_idx", "cell_id", "seq"),
         Index("executions_actor_id_seq_idx", "actor_id", "seq"),
         Index("executions_queued_at_idx", "queued_at"),
+        Index("executions_seq_idx", "seq"),
+        {"postgresql_partition_by": "RANGE (id)"},
     )
 
-    id: Mapped[UuidKey]
-    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    id: Mapped[TimedKey]
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kernel_id: Mapped[str] = mapped_column(ForeignKey("kernels.id"))
     incarnation: Mapped[int]
     session_id: Mapped[str | None] = mapped_column(ForeignKey("sessions.id", ondelete="SET NULL"))
@@ -153,6 +153,30 @@ class Execution(Base):
     output_bytes: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
 
 
+class IdempotencyKey(Base):
+    """A key that a client sent along, so that the same request again gives the same execution.
+
+    A table of its own because it must be unique whatever partition the execution is in: of two
+    requests with one key, the second waits for the first one's commit and then finds its row.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __feed__ = Unpublished("keys are their askers' alone")
+
+    actor_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    execution_id: Mapped[uuid.UUID]
+    created_at: Mapped[Created]
+
+
+KEPT = uuid.UUID(int=0)
+
+
+def _partition_id(context: Any) -> uuid.UUID:
+    found: uuid.UUID | None = context.get_current_parameters().get("execution_id")
+    return KEPT if found is None else found
+
+
 class Output(Base):
     """One output message of an execution, or an output that a file brought with it.
 
@@ -162,6 +186,10 @@ class Output(Base):
     shows it and is null once it is cleared or the cell runs again; `cleared_at` is set when the
     code itself cleared it, so that `cleared_at IS NULL` are the outputs of an execution as a
     person would have seen them at its end. `size_bytes` counts its text or JSON in UTF-8.
+
+    The table is partitioned by `partition_id`: the execution's id, so that outputs are with the
+    outputs of their time and go when their partition is dropped, or `KEPT` for those that do not:
+    what a file brought, and what a cell still showed when their time was over.
 
     What a comm's callback said (a widget's observer) belongs to the execution that opened the
     comm, and has the kernel's `comm_id`; no cell shows it.
@@ -192,8 +220,9 @@ class Output(Base):
             "updated_at",
             "cleared_at",
         ),
+        withheld=("partition_id",),
         filters=("id", "execution_id", "kernel_id", "cell_id", "comm_id"),
-        scopes=(Scope("kernel", "kernel_id"),),
+        scopes=(Scope("executions", "execution_id"), Scope("kernels", "kernel_id")),
     )
     __table_args__ = (
         CheckConstraint(
@@ -205,8 +234,14 @@ class Output(Base):
             "outputs_execution_id_seq_key",
             "execution_id",
             "seq",
+            "partition_id",
             unique=True,
             postgresql_where=sql("execution_id IS NOT NULL"),
+        ),
+        CheckConstraint(
+            "partition_id = '00000000-0000-0000-0000-000000000000'"
+            " OR (execution_id IS NOT NULL AND partition_id = execution_id)",
+            name="partition_is_of_execution",
         ),
         Index(
             "outputs_display_id_idx",
@@ -221,12 +256,16 @@ class Output(Base):
             postgresql_where=sql("comm_id IS NOT NULL"),
         ),
         Index("outputs_cell_id_idx", "cell_id", "id", postgresql_where=sql("cell_id IS NOT NULL")),
+        {"postgresql_partition_by": "RANGE (partition_id)"},
     )
 
     id: Mapped[BigKey]
-    execution_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="CASCADE")
+    partition_id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True,
+        default=_partition_id,
+        server_default=sql("'00000000-0000-0000-0000-000000000000'::uuid"),
     )
+    execution_id: Mapped[uuid.UUID | None]
     seq: Mapped[int] = mapped_column(server_default=sql("0"))
     kernel_id: Mapped[str | None] = mapped_column(ForeignKey("kernels.id"))
     cell_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("cells.id", ondelete="SET NULL"))
@@ -270,7 +309,7 @@ class InputRequest(Base):
         ),
         withheld=("value",),  # what a person typed is shown by the kernel, if at all
         filters=("id", "execution_id", "kernel_id", "status"),
-        scopes=(Scope("kernel", "kernel_id"),),
+        scopes=(Scope("executions", "execution_id"),),
     )
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'answered', 'cancelled')", name="status"),
@@ -286,9 +325,7 @@ class InputRequest(Base):
     )
 
     id: Mapped[UuidKey]
-    execution_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("executions.id", ondelete="CASCADE"), index=True
-    )
+    execution_id: Mapped[uuid.UUID] = mapped_column(index=True)
     kernel_id: Mapped[str] = mapped_column(ForeignKey("kernels.id"))
     msg_id: Mapped[str]
     prompt: Mapped[Exact]
@@ -331,7 +368,7 @@ class Comm(Base):
         announced=("data", "metadata", "buffers"),
         withheld=("messages_kept", "bytes_kept"),
         filters=("id", "kernel_id", "comm_id", "target_name", "state", "execution_id"),
-        scopes=(Scope("kernel", "kernel_id"),),
+        scopes=(Scope("comms", "id"),),
     )
     __table_args__ = (
         UniqueConstraint("kernel_id", "comm_id"),
@@ -347,9 +384,7 @@ class Comm(Base):
     target_module: Mapped[str | None] = mapped_column(ExactText)
     state: Mapped[str] = mapped_column(server_default=sql("'open'"))
     reason: Mapped[str | None]
-    execution_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="SET NULL")
-    )
+    execution_id: Mapped[uuid.UUID | None]
     data: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'::jsonb"))
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=sql("'{}'::jsonb"))
     buffers: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary), server_default=sql("'{}'"))
@@ -386,7 +421,7 @@ class CommMessage(Base):
         ),
         announced=("buffers",),
         filters=("id", "comm_id", "execution_id"),
-        scopes=(Scope("comm", "comm_id"),),
+        scopes=(Scope("comms", "comm_id"),),
     )
     __table_args__ = (
         CheckConstraint("msg_type IN ('comm_open', 'comm_msg', 'comm_close')", name="msg_type"),
@@ -396,9 +431,7 @@ class CommMessage(Base):
 
     id: Mapped[BigKey]
     comm_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("comms.id", ondelete="CASCADE"))
-    execution_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="SET NULL")
-    )
+    execution_id: Mapped[uuid.UUID | None]
     direction: Mapped[str] = mapped_column(server_default=sql("'kernel'"))
     actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
     msg_id: Mapped[str | None] = mapped_column(ExactText)

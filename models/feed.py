@@ -118,7 +118,7 @@ class Presence(Base):
     __feed__ = Published(
         sent=("id", "user_id", "server_id", "client", "data", "connected_at", "updated_at"),
         filters=("id", "user_id", "server_id"),
-        scopes=(Scope("server"),),
+        scopes=(Scope("user", "user_id"),),
         crash_empties=True,
     )
     __table_args__ = ({"prefixes": ["UNLOGGED"]},)

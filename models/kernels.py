@@ -85,7 +85,7 @@ class Kernel(Base):
         ),
         withheld=("pid", "pid_started_at", "connection_info", "recorded_batch"),
         filters=("id", "name", "path", "owner_id", "server_id"),
-        scopes=(Scope("kernel", "id"),),
+        scopes=(Scope("kernels", "id"),),
     )
     __table_args__ = (
         CheckConstraint(
@@ -135,7 +135,7 @@ class Session(Base):
             "ended_at",
         ),
         filters=("id", "path", "type", "kernel_id", "document_id", "owner_id"),
-        scopes=(Scope("kernel", "kernel_id"), Scope("document", "document_id")),
+        scopes=(Scope("sessions", "id"),),
     )
     __table_args__ = (
         Index("sessions_living_path_idx", "path", postgresql_where=text("ended_at IS NULL")),

@@ -9,14 +9,26 @@ docs/architecture.md.
 from dataclasses import dataclass
 from typing import Literal
 
-Resource = Literal["comm", "content", "document", "kernel", "server", "user"]
+# `datastore_may`'s, and: "content" by id instead of path, "server" for what every user may see,
+# "user" for what is that user's alone (`datastore_readable`).
+Resource = Literal[
+    "comms",
+    "content",
+    "contents",
+    "documents",
+    "executions",
+    "kernels",
+    "server",
+    "sessions",
+    "user",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What decides who may see a record: the resource whose id its `column` has.
 
-    `column` is null for what belongs to the server as a whole.
+    `column` is null for what every user may see.
     """
 
     resource: Resource

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from app.db import migrations
+from app.db import asker, migrations
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import Database
 from app.main import create_app
@@ -42,6 +42,12 @@ def interruptible() -> None:
     """A job in the background ignores SIGINT, and so would the processes that tests interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def acts_for_the_server() -> None:
+    """What tests do to the database by themselves is not bound by anybody's permissions."""
+    asker.act_for(asker.Server.ITSELF)
 
 
 @pytest.fixture(scope="session")

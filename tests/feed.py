@@ -1,9 +1,11 @@
-"""A small client of the feed, written from docs/feed.md: what it holds, and in what order it came."""
+"""A small client of the feed, made from docs/feed.md: what it holds, and in what order it came."""
 
 import asyncio
 import json
 from collections import defaultdict
 from typing import Any
+
+from tests.conftest import TOKEN
 
 
 class Follower:
@@ -65,6 +67,8 @@ class Follower:
     def _id(table: str, record: dict[str, Any]) -> str:
         if table == "config_sections":
             return f"{record['user_id']}/{record['name']}"
+        if table == "group_members":
+            return f"{record['group_id']}/{record['user_id']}"
         return str(record["id"])
 
     def _apply(self, message: dict[str, Any]) -> None:
@@ -102,16 +106,18 @@ class Follower:
 class following:  # noqa: N801 (used as a function)
     """Run a follower in the background while the block runs; it is complete when entered."""
 
-    def __init__(self, server, subscriptions: dict[str, dict[str, Any]], *, wait: bool = True) -> None:
-        self.follower = Follower(lambda: server.connect("/api/datastore/feed"), subscriptions)
-        self._wait = wait
+    def __init__(
+        self, server, subscriptions: dict[str, dict[str, Any]], *, token: str = TOKEN
+    ) -> None:
+        self.follower = Follower(
+            lambda: server.connect("/api/datastore/feed", token=token), subscriptions
+        )
 
     async def __aenter__(self) -> Follower:
         self._task = asyncio.create_task(self.follower.run())
-        if self._wait:
-            await self.follower.until(
-                lambda: self.follower.complete >= set(self.follower.subscriptions)
-            )
+        await self.follower.until(
+            lambda: self.follower.complete >= set(self.follower.subscriptions)
+        )
         return self.follower
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,7 +4,7 @@ Why: clients follow tables. Each change of a watched table is logged by triggers
 so that whoever changes a row, nobody who follows misses it.
 
 Revision ID: 0006
-Revises: 0005
+Revises: 0020
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from sqlalchemy.types import UserDefinedType
 
 
 revision = "0006"
-down_revision = "0005"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
@@ -310,6 +310,24 @@ END
 $$;
 """
 
+READABLE = r"""
+-- Which of these resources (`models.published.Scope`) a user may read, by the one rule for access.
+CREATE OR REPLACE FUNCTION datastore_readable(asker uuid, resources text[], ids text[])
+RETURNS TABLE (resource text, id text)
+LANGUAGE sql STABLE AS $$
+    SELECT s.resource, s.id
+    FROM unnest(resources, ids) AS s (resource, id)
+    WHERE CASE s.resource
+        WHEN 'server' THEN true
+        WHEN 'user' THEN s.id = asker::text
+        WHEN 'content' THEN EXISTS (
+            SELECT FROM contents c
+            WHERE c.id = s.id::uuid AND datastore_may(asker, 'read', 'contents', c.path))
+        ELSE datastore_may(asker, 'read', s.resource, s.id)
+    END
+$$;
+"""
+
 WATCHED = r"""
 SELECT datastore_watch('cells', '{cell_id, execution_id, id, notebook_id}');
 SELECT datastore_watch('checkpoints', '{content_id, id}');
@@ -327,6 +345,8 @@ SELECT datastore_watch(
     '{actor_id, cell_id, document_id, id, kernel_id, path, session_id, status}',
     withheld => '{idempotency_key}'
 );
+SELECT datastore_watch('group_members', '{group_id, user_id}', id => '{group_id, user_id}');
+SELECT datastore_watch('groups', '{id, name}');
 SELECT datastore_watch(
     'input_requests',
     '{execution_id, id, kernel_id, status}',
@@ -339,7 +359,11 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('kernelspecs', '{id, name}', withheld => '{refreshed_at}');
 SELECT datastore_watch('notebooks', '{id}');
-SELECT datastore_watch('outputs', '{cell_id, comm_id, execution_id, id, kernel_id}');
+SELECT datastore_watch(
+    'outputs',
+    '{cell_id, comm_id, execution_id, id, kernel_id}',
+    withheld => '{partition_id}'
+);
 SELECT datastore_watch('presence', '{id, server_id, user_id}');
 SELECT datastore_watch(
     'server_status',
@@ -348,7 +372,7 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('sessions', '{document_id, id, kernel_id, owner_id, path, type}');
 SELECT datastore_watch('terminals', '{id, name, owner_id, server_id}', withheld => '{cwd}');
-SELECT datastore_watch('users', '{id, name}');
+SELECT datastore_watch('users', '{id, name}', withheld => '{home_id}');
 """
 
 WATCHED_TABLES = [
@@ -360,6 +384,8 @@ WATCHED_TABLES = [
     "contents",
     "documents",
     "executions",
+    "group_members",
+    "groups",
     "input_requests",
     "kernels",
     "kernelspecs",
@@ -372,7 +398,18 @@ WATCHED_TABLES = [
     "users",
 ]
 
-FUNCTIONS = [BASE64, WATCH, UNWATCH, RENEW_FEED_EPOCH, FEED_EPOCH, FEED_POSITION, CHANGES_SINCE, CURSOR_STATE, PRUNE_CHANGES]
+FUNCTIONS = [
+    BASE64,
+    WATCH,
+    UNWATCH,
+    RENEW_FEED_EPOCH,
+    FEED_EPOCH,
+    FEED_POSITION,
+    CHANGES_SINCE,
+    CURSOR_STATE,
+    PRUNE_CHANGES,
+    READABLE,
+]
 
 
 def upgrade():
@@ -459,6 +496,8 @@ def upgrade():
     op.create_index("presence_server_id_idx", "presence", ["server_id"])
     op.execute("ALTER TABLE changes ENABLE ROW LEVEL SECURITY")
     op.execute("ALTER TABLE presence ENABLE ROW LEVEL SECURITY")
+    op.execute("ALTER TABLE feed_epoch ENABLE ROW LEVEL SECURITY")
+    op.execute("ALTER TABLE feed_marks ENABLE ROW LEVEL SECURITY")
     for function in FUNCTIONS:
         op.execute(function)
     op.execute(WATCHED)
@@ -469,7 +508,7 @@ def downgrade():
         op.execute(f"SELECT datastore_unwatch('{table}')")
     op.execute(
         """
-        DROP FUNCTION datastore_prune_changes, datastore_cursor_state, datastore_changes_since,
+        DROP FUNCTION datastore_readable, datastore_prune_changes, datastore_cursor_state, datastore_changes_since,
             datastore_feed_position, datastore_feed_epoch, datastore_renew_feed_epoch,
             datastore_unwatch, datastore_watch, datastore_base64(bytea[]),
             datastore_base64(bytea)

@@ -1,4 +1,4 @@
-"""What a route declares: an action on a resource, or that it is public.
+"""What a route declares: an action on a resource, or that it is public; and asking whether one may.
 
 Action and resource names are those of Jupyter Server's Authorizer. A route that declares neither
 stops the app from starting, so that a forgotten declaration cannot become a hole.
@@ -7,25 +7,37 @@ The declaration of a route or websocket is also where its asker is identified: b
 the cookie of a browser that has logged in. A token is proof enough, since no other site's page has
 it. A cookie goes wherever the browser goes, so the request must come from an allowed origin and,
 if it changes anything, repeat `_xsrf`.
+
+What a route's path names (a kernel, a file) is asked for there too, before the route looks at
+anything else: the SQL function `datastore_may` decides. What the asker may not see is not there:
+404 with the same words, whether or not it exists. What they see and may not do is 403. What a body
+names is for the route to ask (`require`). That admins may everything is known without asking, but
+for terminals.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import posixpath
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from sqlalchemy import func, select
 from starlette.requests import HTTPConnection
 
+from app.auth import audit
 from app.auth.addresses import foreign_origin, is_api
 from app.auth.cookies import LoginCookies, has_xsrf
 from app.auth.identity import Identity, TokenAuthenticator, token_of
-from app.errors import ForbiddenError, LoginRequiredError
+from app.db import asker
+from app.db.engine import Database
+from app.errors import ForbiddenError, LoginRequiredError, NotFoundError
 from app.settings import Settings
 
-Action = Literal["read", "write", "execute"]
+Action = Literal["read", "write", "execute", "share"]
 Resource = Literal[
     "api",
+    "audit",
     "comms",
     "config",
     "contents",
@@ -33,15 +45,39 @@ Resource = Literal[
     "documents",
     "events",
     "executions",
-    "feed",
+    "groups",
     "kernels",
     "kernelspecs",
     "nbconvert",
+    "permissions",
     "server",
     "sessions",
     "terminals",
+    "tokens",
+    "users",
 ]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Any]])
+
+# What the parameters of a route's path name.
+_TARGETS: dict[str, str] = {
+    "kernel_id": "kernels",
+    "session_id": "sessions",
+    "execution_id": "executions",
+    "terminal_id": "terminals",
+    "document_id": "documents",
+    "comm_id": "comms",
+}
+_WITH_PATHS = ("contents", "nbconvert")
+_MISSING = {
+    "kernels": "Kernel does not exist: {}",
+    "sessions": "Session not found: session_id='{}'",
+    "executions": "Execution does not exist: {}",
+    "terminals": "Terminal not found: {}",
+    "documents": "No such document: {}",
+    "comms": "Comm does not exist: {}",
+    "contents": "No such file or directory: {}",
+    "subtree": "No such file or directory: {}",
+}
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -49,16 +85,85 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class _Declared:
     """The dependency that identifies the asker and remembers what the route declared."""
 
-    def __init__(self, action: Action, resource: Resource, *, xsrf: bool) -> None:
+    def __init__(
+        self, action: Action, resource: Resource, *, xsrf: bool, looks_at_path: bool
+    ) -> None:
         self.action = action
         self.resource = resource
         self._xsrf = xsrf
+        self._looks_at_path = looks_at_path
 
     async def __call__(self, connection: HTTPConnection) -> Identity:
         identity = await identify(connection, xsrf=self._xsrf)
         if identity is None:
             raise _refusal(connection)
+        asker.act_for(identity.id)
+        if not identity.is_within_scopes(self.action, self.resource):
+            raise ForbiddenError(
+                f"This token is not for {self.action} on {self.resource}", reason="scopes"
+            )
+        resource, target = self._target(connection.path_params)
+        database: Database = connection.app.state.database
+        await require(database, identity, self.action, resource, target)
         return identity
+
+    def _target(self, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
+        """What the path of a request names, as a resource and an id or path."""
+        for name, resource in _TARGETS.items():
+            if name in parameters:
+                return resource, str(parameters[name])
+        has_path = self.resource == "contents" or (
+            "path" in parameters and self.resource in _WITH_PATHS
+        )
+        if has_path and self._looks_at_path:
+            return "contents", parameters.get("path", "")
+        return self.resource, None
+
+
+async def may(
+    database: Database, identity: Identity, action: str, resource: str, target: str | None = None
+) -> bool:
+    """Tell whether somebody may do an action to a thing (an id, or a path of contents)."""
+    return (await _answers(database, identity, resource, target, action))[0]
+
+
+async def require(
+    database: Database, identity: Identity, action: str, resource: str, target: str | None = None
+) -> None:
+    """Raise unless somebody may do an action to a thing.
+
+    NotFoundError when they may not even see it, with the same words as when there is none;
+    ForbiddenError when they may, and for kinds of things. Both are put on record.
+    """
+    readable, allowed = await _answers(database, identity, resource, target, "read", action)
+    if allowed:
+        return
+    await audit.record_denial(database, identity, action, resource, target)
+    if target is not None and not readable:
+        raise NotFoundError(_MISSING.get(resource, "There is no {}").format(target))
+    raise ForbiddenError(f"You may not {action} {resource}", reason=f"{action}:{resource}")
+
+
+async def _answers(
+    database: Database, identity: Identity, resource: str, target: str | None, *actions: str
+) -> list[bool]:
+    if identity.admin and resource != "terminals":
+        return [True] * len(actions)
+    if target is not None:
+        if resource in ("contents", "subtree"):
+            target = posixpath.normpath("/".join(p for p in target.split("/") if p) or ".")
+            target = "" if target == "." else target
+        if resource == "documents":
+            target = target.removeprefix("json:notebook:")
+        if target.startswith("../") or target == ".." or not _is_storable(target):
+            return [False] * len(actions)
+    asked = [func.datastore_may(identity.id, action, resource, target) for action in actions]
+    async with database.read(as_server=True) as tx:
+        return [bool(answer) for answer in (await tx.execute(select(*asked))).one()]
+
+
+def _is_storable(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 async def identify(connection: HTTPConnection, *, xsrf: bool = True) -> Identity | None:
@@ -114,20 +219,36 @@ def _refusal(connection: HTTPConnection) -> ForbiddenError:
     return LoginRequiredError(f"{settings.base_url}login?next={quote(wanted, safe='')}")
 
 
-def allow(action: Action, resource: Resource, *, xsrf: bool = True) -> Any:
+def allow(
+    action: Action, resource: Resource, *, xsrf: bool = True, looks_at_path: bool = True
+) -> Any:
     """Declare an action on a resource, in the annotation of an `Identity` that a route takes.
 
     Raises ForbiddenError (403; a page redirects to the login) when nobody is identified, and 403
     for a browser's cookie from a foreign origin, websockets included. `xsrf=False` is for what
-    browsers send by themselves.
+    browsers send by themselves. What the route's path names must be the asker's to do this to
+    (404, 403); a route of contents without a path is about the root, unless `looks_at_path` is
+    False: then it asks itself.
     """
-    return Depends(_Declared(action, resource, xsrf=xsrf))
+    return Depends(_Declared(action, resource, xsrf=xsrf, looks_at_path=looks_at_path))
 
 
 def public(endpoint: Endpoint) -> Endpoint:
     """Declare that a route needs no token."""
     endpoint.__dict__["is_public"] = True
     return endpoint
+
+
+def declarations(app: FastAPI) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (method or `WEBSOCKET`, path, action, resource) of each route; `public` has no more."""
+    for route in _routes(app.routes):
+        declared = [d.call for d in _dependants(route.dependant) if isinstance(d.call, _Declared)]
+        methods = sorted(route.methods or ()) if isinstance(route, APIRoute) else ["WEBSOCKET"]
+        for method in methods:
+            if declared:
+                yield method, route.path, declared[0].action, declared[0].resource
+            else:
+                yield method, route.path, "public", ""
 
 
 def check_declarations(app: FastAPI) -> None:

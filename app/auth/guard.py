@@ -16,6 +16,7 @@ from app.auth.addresses import (
     is_served_host,
     path_below_base,
 )
+from app.db import asker
 from app.settings import Settings
 
 # What a page of an allowed origin may send, as Jupyter Server says it.
@@ -54,12 +55,17 @@ class Guard:
                 self._add_headers(connection, message)
             await send(message)
 
+        with asker.acting_for(None):  # until the route's declaration says for whom
+            await self._pass_on(connection, receive, send_with_headers)
+
+    async def _pass_on(self, connection: HTTPConnection, receive: Receive, send: Send) -> None:
+        scope = connection.scope
         if refusal := self._refusal(connection):
-            await _refuse(scope, receive, send_with_headers, *refusal)
+            await _refuse(scope, receive, send, *refusal)
         elif scope["type"] == "http" and scope["method"] == "OPTIONS":
-            await _answer(send_with_headers, 204, b"", _PREFLIGHT)
+            await _answer(send, 204, b"", _PREFLIGHT)
         else:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, send)
 
     def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
         """The status and sentence with which a request is refused, or None."""

@@ -6,20 +6,26 @@ import logging
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from sqlalchemy import func, select
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from app import __version__
+from app.auth import audit
 from app.auth.access import allow, identify, public
 from app.auth.addresses import client_of, foreign_origin
 from app.auth.cookies import XSRF_COOKIE, LoginCookies, has_xsrf
 from app.auth.identity import Identity, TokenAuthenticator
+from app.auth.passwords import end_login
+from app.auth.passwords import log_in as log_in_by_name
 from app.auth.throttle import LoginLimit
+from app.db.engine import Database
 from app.errors import LoginRequiredError, TooLargeError
 from app.settings import Settings
+from models import User
 
 log = logging.getLogger(__name__)
 router = APIRouter(include_in_schema=False)
@@ -54,7 +60,7 @@ def safe_next(wanted: str, base_url: str) -> str:
     return wanted if plain and inside else base_url
 
 
-def _login_page(
+async def _login_page(
     request: Request, wanted: str, *, problem: str = "", status: int = 200
 ) -> HTMLResponse:
     """The form, with the cookie that its answer must repeat."""
@@ -63,18 +69,54 @@ def _login_page(
     xsrf, set_cookies = cookies.xsrf(request)
     request.state.set_cookies = set_cookies
     wrong = f'<p class="wrong" role="alert">{escape(problem)}</p>' if problem else ""
-    body = f"""<p>This server asks for its token.</p>
+    by_name = await _is_for_several(request)
+    words = _BY_NAME if by_name else _BY_TOKEN
+    name = _NAME_FIELD if by_name else ""
+    body = f"""<p>{words.asks}</p>
 {wrong}
 <form method="post" action="{escape(settings.base_url)}login?next={quote(wanted, safe="")}">
 <input type="hidden" name="{XSRF_COOKIE}" value="{escape(xsrf)}">
-<label for="password">Token</label>
+{name}<label for="password">{words.secret}</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required
- autofocus spellcheck="false">
+ {"" if by_name else "autofocus "}spellcheck="false">
 <button>Log in</button>
 </form>
-<p><br>The token is in the URL that the server printed when it started; whoever runs the server
-can look it up in its log.</p>"""
+<p><br>{words.help}</p>"""
     return _page("Log in", body, status=status)
+
+
+class _Words(NamedTuple):
+    asks: str
+    secret: str
+    help: str
+    wrong: str
+
+
+_BY_TOKEN = _Words(
+    "This server asks for its token.",
+    "Token",
+    "The token is in the URL that the server printed when it started; whoever runs the server\n"
+    "can look it up in its log.",
+    "This is not the token.",
+)
+_BY_NAME = _Words(
+    "Log in with your name and password.",
+    "Password, or token without a name",
+    "Whoever runs the server can give you a new password.",
+    "This is not the name and password of anybody here.",
+)
+_NAME_FIELD = """<label for="username">Name</label>
+<input id="username" name="username" type="text" autocomplete="username" autofocus
+ autocapitalize="none" spellcheck="false">
+"""
+
+
+async def _is_for_several(request: Request) -> bool:
+    """Tell whether there are users beside the owner: then people log in by name."""
+    database: Database = request.app.state.database
+    query = select(func.count()).select_from(select(User.id).limit(2).subquery())
+    async with database.read(as_server=True) as tx:
+        return bool((await tx.execute(query)).scalar_one() > 1)
 
 
 @router.get("/login")
@@ -85,13 +127,13 @@ async def login_form(request: Request) -> Response:
     wanted = safe_next(request.query_params.get("next", settings.base_url), settings.base_url)
     if await identify(request) is not None:
         return RedirectResponse(wanted, 302)
-    return _login_page(request, wanted)
+    return await _login_page(request, wanted)
 
 
 @router.post("/login")
 @public
 async def log_in(request: Request) -> Response:
-    """Set the login cookie for a right token; 401 with the form for a wrong one."""
+    """Set the login cookie for a right token, or name and password; 401 with the form if wrong."""
     state = request.app.state
     settings: Settings = state.settings
     authenticator: TokenAuthenticator = state.authenticator
@@ -101,18 +143,28 @@ async def log_in(request: Request) -> Response:
     wanted = safe_next(wanted, settings.base_url)
     if foreign_origin(request, settings) or not has_xsrf(request, form.get(XSRF_COOKIE)):
         problem = "This form was not sent from this page, or cookies are turned off. Try again."
-        return _login_page(request, wanted, problem=problem, status=403)
+        return await _login_page(request, wanted, problem=problem, status=403)
     address = client_of(request, settings)
     if seconds := limit.seconds_to_wait(address):
-        problem = f"Too many wrong tokens. Try again in {seconds} seconds."
-        page = _login_page(request, wanted, problem=problem, status=429)
+        problem = f"Too many wrong log-ins. Try again in {seconds} seconds."
+        page = await _login_page(request, wanted, problem=problem, status=429)
         page.headers["Retry-After"] = str(seconds)
         return page
-    login = await authenticator.login_of(form.get("password", "").strip())
+    name, place = form.get("username", "").strip(), address or "a unix socket"
+    if name and "\x00" not in name:
+        made = await log_in_by_name(state.database, name, form.get("password", ""), place)
+        login = str(made.id) if made else None
+    else:
+        login = await authenticator.login_of(form.get("password", "").strip())
+    shown = ascii(name)[1:-1][:100]
     if login is None:
         limit.add_wrong(address)
-        log.warning("wrong token in the login form, from %s", address or "a unix socket")
-        return _login_page(request, wanted, problem="This is not the token.", status=401)
+        log.warning("a wrong log-in%s, from %s", f" as {shown}" if name else "", place)
+        await audit.record(state.database, "login_failed", None, name=shown, place=place)
+        words = _BY_NAME if name else _BY_TOKEN
+        return await _login_page(request, wanted, problem=words.wrong, status=401)
+    identity = await authenticator.identify_login(login)
+    await audit.record(state.database, "login", identity, place=place)
     cookies: LoginCookies = state.cookies
     request.state.set_cookies = cookies.log_in(request, login)
     return RedirectResponse(wanted, 302)
@@ -135,6 +187,8 @@ async def log_out(request: Request) -> Response:
     """Forget the login in this browser."""
     settings: Settings = request.app.state.settings
     cookies: LoginCookies = request.app.state.cookies
+    if login := cookies.session(request):
+        await end_login(request.app.state.database, login)
     request.state.set_cookies = cookies.log_out(request)
     body = f"""<p>Successfully logged out of this browser. Kernels go on running.</p>
 <a class="button" href="{escape(settings.base_url)}login">Log in again</a>"""
@@ -143,15 +197,16 @@ async def log_out(request: Request) -> Response:
 
 @router.get("/")
 async def first_page(
-    request: Request, identity: Annotated[Identity, allow("read", "server")]
+    request: Request, identity: Annotated[Identity, allow("read", "api")]
 ) -> Response:
     """Say what this server is, to a person whose browser came here."""
     settings: Settings = request.app.state.settings
     rows = {
         "Version": __version__,
         "Logged in as": identity.display_name,
-        "Files": str(settings.root_dir),
     }
+    if identity.admin:
+        rows["Files"] = str(settings.root_dir)
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
     body = f"""<dl>{listed}</dl>
 <p>Run a notebook here with <code>jupyter-datastore run NOTEBOOK</code>, or point a Jupyter client

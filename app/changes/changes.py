@@ -1,4 +1,4 @@
-"""The feed of one process: its reader, its connections to read with, its clients, its housekeeping."""
+"""The feed of one process: its reader, its clients, what both read with, and housekeeping."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ from app.changes.log import Pieces, Reading
 from app.changes.presence import PresenceRows
 from app.changes.reader import Reader
 from app.changes.router import Router, Subscription
-from app.changes.visibility import OwnerSeesAll, Sight, Visibility
+from app.changes.visibility import AskDatabase, Sight, Visibility
 from app.db.doorbell import asyncpg_url
 from app.db.engine import Database
 from app.errors import UnavailableError
 from app.settings import Settings
-from models.published import Published
 from models import Base
+from models.published import Published
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Changes:
         visibility: Visibility | None = None,
     ) -> None:
         self.settings = settings
-        self.visibility: Visibility = visibility or OwnerSeesAll()
+        self.visibility: Visibility = visibility or AskDatabase(self.connection)
         self.presence = PresenceRows(database, server_id)
         self.server_id = server_id
         self.closed = asyncio.Event()
@@ -184,8 +184,6 @@ class Changes:
         cache: dict[Any, Any] = {}
         for feed, pieces in found.items():
             feed.deliver(Delivery(reading.position, before, after, pieces, cache))
-        if reading.tables & self.visibility.rests_on:
-            self._spawn(self._see_again(), "feed access")
 
     def void(self, tables: set[str] | None, reason: str) -> None:
         """Have snapshots of these tables, or all, sent again."""
@@ -201,18 +199,18 @@ class Changes:
             self.void(_CRASH_EMPTIES, "restarted")
             self.presence.write_again()
 
-    async def _see_again(self) -> None:
-        """After a change of what access rests on: tell who gained or lost sight of anything."""
+    async def see_again(self) -> None:
+        """After a change of people or permissions: tell who gained or lost sight of anything."""
         for user_id, (sight, _) in list(self._sights.items()):
-            gained, lost = await sight.relearn()
-            resources = {resource for resource, _ in gained | lost}
+            resources = await sight.relearn()
             for feed in list(self._feeds):
-                if feed.identity.id == user_id and resources:
+                if feed.identity.id == user_id and resources != set():
                     feed.refetch(
                         [
                             s
                             for s in feed.subscriptions()
-                            if resources & {scope.resource for scope in s.table.published.scopes}
+                            if resources is None
+                            or resources & {scope.resource for scope in s.table.published.scopes}
                         ],
                         "access",
                     )

@@ -1,10 +1,10 @@
-"""One client's feed: its subscriptions, the bounded queue of what it is to be sent, its catching up.
+"""One client's feed: its subscriptions, the bounded queue to it, its catching up.
 
 The queue never holds more than its limit. When it would, it is forgotten, and when the client
 reads again it is told the merged state from its last cursor on, as after a reconnection. A page
-of a snapshot is put among the changes by its snapshot's place in their order, so that what
-a client knows never goes back: while a page is read, changes are held; those not newer than the page
-go before it, the others after it.
+of a snapshot is put among the changes by its snapshot's place in their order, so that what a
+client knows never goes back: while a page is read, changes are held; those not newer than the
+page go before it, the others after it.
 """
 
 import asyncio
@@ -14,16 +14,15 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 from app.auth.identity import Identity
 from app.changes.cursor import Position, decode
-from app.changes.log import Pieces, Reading, cursor_state, read_since, resolve
+from app.changes.log import Pieces, Reading, cursor_state, read_position, read_since, resolve
 from app.changes.messages import Frame, changes_frames, frame, snapshot_frame
-from app.changes.pages import Page, read_page
+from app.changes.pages import PAGE_CHARACTERS, Page, read_page_at
 from app.changes.router import Router, Subscription
 from app.changes.tables import FeedTableError, table_named
 from app.changes.visibility import Sight
+from app.db.doorbell import LOST
 from app.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ log = logging.getLogger(__name__)
 _CATCH_UP_CHANGES = 20_000
 _RETRY_SECONDS = 0.3
 _NAME_CHARACTERS = 100
-# Deliveries kept while something is read; beyond it the client is told later.
-_HELD = 10_000
+# Snapshots of which a first page is read in one transaction.
+_TOGETHER = 100
 # What is never forgotten: answers, and what voids what a client holds.
 _KEPT = frozenset(
     {"hello", "subscribed", "unsubscribed", "error", "pong", "must_refetch", "lagging"}
@@ -67,6 +66,7 @@ class Feed:
         self._queue: deque[Frame] = deque()
         self._size = 0
         self._held: list[Delivery] | None = None
+        self._held_size = 0
         self._lost = 0  # messages forgotten since the client fell behind
         self._sent_cursor: str | None = None
         self._ready = asyncio.Event()  # something to send
@@ -219,6 +219,7 @@ class Feed:
         self._queue = deque(kept)
         self._size = sum(made.size for made in kept)
         self._held = None if self._held is None else []
+        self._held_size = 0
         self._drained.set()
         for subscription in self._subscriptions.values():
             if not subscription.arrived and subscription not in self._jobs:
@@ -233,7 +234,9 @@ class Feed:
             self._lost += 1
         elif self._held is not None:
             self._held.append(delivery)
-            if len(self._held) > _HELD:
+            # Texts are shared by all feeds, yet each may be the only one that keeps them.
+            self._held_size += 200 + sum(piece.size for piece, _ in delivery.pieces)
+            if self._size + self._held_size > self._changes.settings.feed_queue_bytes:
                 self._fall_behind()
         else:
             self._tell(delivery)
@@ -264,11 +267,6 @@ class Feed:
         """Return all that is followed."""
         return list(self._subscriptions.values())
 
-    def cut(self) -> None:
-        """Forget changes that are held: the database may have lost them in a crash."""
-        if self._held:
-            self._held = []
-
     # loading
 
     async def work(self) -> None:
@@ -293,7 +291,7 @@ class Feed:
             return
         cursor = subscription.cursor
         if cursor is None or subscription.refetch is not None:
-            await self._snapshot(subscription)
+            await self._snapshots(subscription)
             return
         together = [s for s in self._jobs if s.cursor == cursor and s.refetch is None]
         for other in together:
@@ -331,7 +329,7 @@ class Feed:
             try:
                 reason = await self._catch_up(subscriptions, cursor, known[1], behind=behind)
                 break
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except LOST as error:
                 log.info("catching up: %s", error)
                 self._give_up(behind=behind)
                 if behind:
@@ -348,7 +346,7 @@ class Feed:
                 self.put(frame("subscribed", id=subscription.name, resumed=False))
         self.refetch(subscriptions, reason)
 
-    async def _catch_up(
+    async def _catch_up(  # noqa: C901 (one course of events, told in order)
         self, subscriptions: list[Subscription], cursor: str, position: Position, *, behind: bool
     ) -> str | None:
         """Queue the merged changes since a position; return why that is not possible, or None."""
@@ -357,15 +355,16 @@ class Feed:
             if not subscription.ended:
                 router.add(subscription)
         async with self._changes.connection() as connection:
-            self._held = self._held or []
+            self._hold()
             if behind:
                 self._lost = 0
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                reason = await cursor_state(connection, position)
-                if reason == "ok":
-                    reading = await read_since(connection, position, _CATCH_UP_CHANGES)
-                    reason = _impossible(reading, router)
-                if reason is not None:
+                state = await cursor_state(connection, position)
+                if state != "ok":
+                    self._give_up(behind=behind)
+                    return state
+                reading = await read_since(connection, position, _CATCH_UP_CHANGES)
+                if reason := _impossible(reading, router):
                     self._give_up(behind=behind)
                     return reason
                 found = await resolve(connection, reading.deltas, router)
@@ -390,53 +389,86 @@ class Feed:
             self._tell(delivery)
         return None
 
-    async def _snapshot(self, subscription: Subscription) -> None:
-        """Queue all pages of a snapshot, each when there is room for it."""
-        if subscription.refetch is None:
-            self.put(frame("subscribed", id=subscription.name, resumed=False))
-        subscription.refetch = None
-        after: str | None = None
-        first = True
-        while not subscription.ended and subscription.refetch is None:
+    async def _snapshots(self, subscription: Subscription) -> None:
+        """Queue all pages of a snapshot, with the first pages of others that wait for theirs."""
+        together = [subscription]
+        while self._jobs and len(together) < _TOGETHER:
+            if self._jobs[0].cursor is not None and self._jobs[0].refetch is None:
+                break
+            together.append(self._jobs.popleft())
+        for each in together:
+            if each.refetch is None and not each.ended:
+                self.put(frame("subscribed", id=each.name, resumed=False))
+            each.refetch = None
+        places: dict[Subscription, str | None] = dict.fromkeys(together)
+        while places:
             await self._drained.wait()
+            places = {
+                each: after
+                for each, after in places.items()
+                if not each.ended and each.refetch is None
+            }
             try:
-                async with self._changes.connection() as connection:
-                    self._held = self._held or []
-                    page = await read_page(
-                        connection,
-                        subscription.table,
-                        subscription.where,
-                        subscription.columns,
-                        after=after,
-                        sight=self.sight,
-                    )
-                await self._changes.barrier()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-                log.info("snapshot of %s: %s", subscription.table.name, error)
+                pages = await self._pages(places)
+            except LOST as error:
+                log.info("snapshots: %s", error)
                 self._give_up(behind=False)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            self._queue_page(subscription, page, first=first)
-            first = False
-            after = page.next
-            if after is None:
-                return
+            self._queue_pages(pages, {each for each, after in places.items() if after is None})
+            for each, page in pages.items():
+                if page.next is None:
+                    del places[each]
+                else:
+                    places[each] = page.next
 
-    def _queue_page(self, subscription: Subscription, page: Page, *, first: bool) -> None:
-        """Put a page among the changes: after those that it contains, before the newer ones."""
-        older, newer = self._split(page.position)
+    async def _pages(self, places: dict[Subscription, str | None]) -> dict[Subscription, Page]:
+        """Read the next pages of these, at one position, as many as are about one page long."""
+        pages: dict[Subscription, Page] = {}
+        async with self._changes.connection() as connection:
+            self._hold()
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                position = await read_position(connection)
+                size = 0
+                for each, after in places.items():
+                    if size > PAGE_CHARACTERS:
+                        break
+                    pages[each] = await read_page_at(
+                        connection,
+                        position,
+                        each.table,
+                        each.where,
+                        each.columns,
+                        after=after,
+                        sight=self.sight,
+                    )
+                    size += sum(map(len, pages[each].records))
+        await self._changes.barrier()
+        return pages
+
+    def _queue_pages(self, pages: dict[Subscription, Page], beginning: set[Subscription]) -> None:
+        """Put pages among the changes: after those that they contain, before the newer ones."""
+        position = next((page.position for page in pages.values()), None)
+        older, newer = self._split(position)
         for delivery in older:
             self._tell(delivery)
-        if not subscription.ended and subscription.refetch is None:
-            subscription.started = True
-            cursor = None
-            if page.next is None:
-                subscription.live = True
-                # Good for all subscriptions: the page's own position is ahead of the changes told.
-                cursor = newer[0].before if newer else self._changes.cursor
-            self.put(snapshot_frame(subscription, page.records, first=first, cursor=cursor))
+        # Good for all subscriptions: the pages' own position is ahead of the changes told.
+        position_told = newer[0].before if newer else self._changes.cursor
+        for each, page in pages.items():
+            if each.ended or each.refetch is not None:
+                continue
+            each.started = True
+            each.live = page.next is None
+            cursor = position_told if each.live else None
+            self.put(snapshot_frame(each, page.records, first=each in beginning, cursor=cursor))
         for delivery in newer:
             self._tell(delivery)
+
+    def _hold(self) -> None:
+        """Keep changes until what is about to be read has its place among them."""
+        if self._held is None:
+            self._held = []
+            self._held_size = 0
 
     def _give_up(self, *, behind: bool) -> None:
         """End holding: tell what was held, unless it is read again for all it concerns."""
@@ -444,9 +476,11 @@ class Feed:
         for delivery in [] if behind else held:
             self._tell(delivery)
 
-    def _split(self, position: Position) -> tuple[list[Delivery], list[Delivery]]:
+    def _split(self, position: Position | None) -> tuple[list[Delivery], list[Delivery]]:
         """End holding; return what is not newer than a reading, and what is."""
         held, self._held = self._held or [], None
+        if position is None:
+            return [], held
         older = [delivery for delivery in held if delivery.position.order <= position.order]
         return older, held[len(older) :]
 

@@ -181,7 +181,9 @@ class Piece:
 Pieces = list[tuple[Piece, tuple[Subscription, ...]]]
 
 
-async def resolve(connection: Any, deltas: list[Delta], router: Router) -> dict[Any, Pieces]:
+async def resolve(  # noqa: C901 (one pass over what was read)
+    connection: Any, deltas: list[Delta], router: Router
+) -> dict[Any, Pieces]:
     """Return for each feed what to send it, in order.
 
     Reads each changed record of a followed table once, on `connection`, whose transaction must be

@@ -1,4 +1,4 @@
-"""The process's one reader of the change log: woken by NOTIFY, it reads what is new and passes it on.
+"""The process's one reader of the change log: woken by NOTIFY, it passes on what is new.
 
 One connection listens and reads, so that a connection that is frozen shows by the first query that
 does not come back. After a loss it listens first and then goes on from its position; nothing is
@@ -15,14 +15,16 @@ import asyncpg
 from app.changes.cursor import Position, encode
 from app.changes.log import Pieces, Reading, cursor_state, read_position, read_since, resolve
 from app.changes.router import Router
-from app.db.doorbell import CHANNEL, Doorbell, asyncpg_url
+from app.db.doorbell import CHANNEL, LOST, Doorbell, asyncpg_url
 
 log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 10.0
 # An answer that takes longer never comes: the log is read by its index.
 _HEARTBEAT_SECONDS = 10.0
 _READ_SECONDS = 60.0
+# Records may be many and large.
+_RECORDS_PATIENCE = 6
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -58,6 +60,7 @@ class Reader:
         self._woken = asyncio.Event()
         self._turn: asyncio.Future[None] | None = None
         self._was_connected = False
+        self.patience_seconds = _HEARTBEAT_SECONDS
         # What finds the changes since a position; a test replaces it by a wrong one.
         self.read_since: Callable[[Any, Position], Awaitable[Reading]] = read_since
         doorbell.listen(self.wake)
@@ -83,7 +86,7 @@ class Reader:
         while True:
             try:
                 await self._follow()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except LOST as error:
                 attempt = 0 if self.live else attempt + 1
                 (log.warning if self.live else log.debug)("change reader: %r", error)
             except Exception:
@@ -99,12 +102,12 @@ class Reader:
     async def _follow(self) -> None:
         connection: Any = await asyncpg.connect(
             self._url,
-            timeout=_CONNECT_SECONDS,
+            timeout=self.patience_seconds,
             command_timeout=_READ_SECONDS,
             server_settings={"application_name": "jupyter-datastore change reader"},
         )
         try:
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 await connection.add_listener(CHANNEL, self._notified)
                 epoch = await connection.fetchval("SELECT datastore_feed_epoch()")
                 await self._check_position(connection, epoch)
@@ -154,11 +157,11 @@ class Reader:
         if not self._router:
             self._position = None
             self._positioned.clear()
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 await read_position(connection)
             return
         if self._position is None:
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+            async with asyncio.timeout(self.patience_seconds):
                 await self._start_from_now(connection)
             return
         self._turn = asyncio.get_running_loop().create_future()
@@ -169,10 +172,15 @@ class Reader:
             self._turn = None
 
     async def _read_since(self, connection: Any, previous: Position) -> None:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
-                reading = await self.read_since(connection, previous)
-            found = await resolve(connection, reading.deltas, self._router)
+        # Not `connection.transaction()`, whose end would wait for a connection that is frozen.
+        await connection.execute(_BEGIN, timeout=self.patience_seconds)
+        async with asyncio.timeout(self.patience_seconds):
+            reading = await self.read_since(connection, previous)
+        found: dict[Any, Pieces] = {}
+        if reading.deltas:
+            async with asyncio.timeout(_RECORDS_PATIENCE * self.patience_seconds):
+                found = await resolve(connection, reading.deltas, self._router)
+        await connection.execute("COMMIT", timeout=self.patience_seconds)
         before = self.cursor
         renewed = "" in reading.emptied
         if renewed:

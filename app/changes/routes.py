@@ -27,13 +27,13 @@ _PLAIN = frozenset({"table", "limit", "after", "columns", "token", "cursor", "su
 
 
 @router.websocket("/api/datastore/feed")
-async def feed(websocket: WebSocket, identity: Annotated[Identity, allow("read", "feed")]) -> None:
+async def feed(websocket: WebSocket, identity: Annotated[Identity, allow("read", "api")]) -> None:
     """Follow tables over a websocket."""
     await FeedSocket(websocket, websocket.app.state.changes, identity).run()
 
 
 @router.get("/api/datastore/tables")
-async def list_tables(_: Annotated[Identity, allow("read", "feed")]) -> dict[str, Any]:
+async def list_tables(_: Annotated[Identity, allow("read", "api")]) -> dict[str, Any]:
     """List the tables that can be followed, with their columns and filters."""
     return {
         "tables": [
@@ -53,7 +53,7 @@ async def list_tables(_: Annotated[Identity, allow("read", "feed")]) -> dict[str
 async def read_table(
     table: str,
     request: Request,
-    identity: Annotated[Identity, allow("read", "feed")],
+    identity: Annotated[Identity, allow("read", "api")],
     *,
     limit: Annotated[int, Query(ge=1, le=_MAX_RECORDS)] = 1000,
     after: str | None = None,
@@ -83,7 +83,7 @@ async def read_table(
 
 @router.get("/api/datastore/events")
 async def events(
-    request: Request, identity: Annotated[Identity, allow("read", "feed")]
+    request: Request, identity: Annotated[Identity, allow("read", "api")]
 ) -> StreamingResponse:
     """Follow tables by server-sent events."""
     changes: Changes = request.app.state.changes

@@ -1,4 +1,4 @@
-"""The tables that can be followed: their columns as JSON, their filters, the queries that read them.
+"""The tables that can be followed: columns as JSON, filters, the queries that read them.
 
 What goes out is what the models declare (`models.published`). PostgreSQL writes the JSON, so that
 a row is encoded once however many follow it.
@@ -149,7 +149,7 @@ class FeedTable:
     def id_text(self) -> ColumnElement[str]:
         """The record's id, as triggers write it."""
         parts = [sql_cast(column, Text) for column in self.ids]
-        joined = parts[0]
+        joined: ColumnElement[str] = parts[0]
         for part in parts[1:]:
             joined = joined.concat("/").concat(part)
         return joined
@@ -168,7 +168,9 @@ class FeedTable:
 
     def _json(self, columns: Columns) -> ColumnElement[str]:
         """A record as the text of a JSON object; in pieces, as a function takes 100 arguments."""
-        pairs = [(literal_column(f"'{name}'"), _as_json(self.table.c[name])) for name in columns]
+        pairs: list[tuple[Any, Any]] = [
+            (literal_column(f"'{name}'"), _as_json(self.table.c[name])) for name in columns
+        ]
         flat = [item for pair in pairs for item in pair]
         assert len(flat) <= 100, f"{self.name} has too many columns for json_build_object"
         return sql_cast(func.json_build_object(*flat), Text)
@@ -210,7 +212,7 @@ class FeedTable:
         parts = after.split("/", len(self.ids) - 1)
         try:
             if len(parts) != len(self.ids):
-                raise ValueError(after)  # noqa: TRY301 (one answer to all that cannot be an id)
+                raise ValueError(after)
             return [
                 bindparam(f"after_{column.name}", _of_column(column, part), column.type)
                 for column, part in zip(self.ids, parts, strict=True)
@@ -232,8 +234,8 @@ def _of_column(column: Column[Any], value: Any) -> Any:
 def compiled(query: Select[Any]) -> tuple[str, list[Any]]:
     """Return a query's text for asyncpg and its parameters in order."""
     made = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    names = cast("list[str]", made.positiontup)  # type: ignore[attr-defined]
-    processors = made._bind_processors  # noqa: SLF001
+    names = cast("list[str]", made.positiontup)
+    processors = made._bind_processors
     values = []
     for name in names:
         value = made.params[name]

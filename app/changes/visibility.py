@@ -2,12 +2,13 @@
 
 A record has scopes (`models.published.Scope`): the kernel, document, user or server that it belongs
 to. It may be seen when any of them may. The answer is asked for snapshots, upserts and deletes
-alike, and remembered for each user until a table that it rests on changes; then it is asked again
-for all that was remembered, and who gained or lost anything is sent what that means.
+alike, and remembered for each user until people or permissions change; then it is asked again for
+all that was remembered, and who gained or lost anything is sent snapshots of what that concerns.
 """
 
-from collections.abc import Mapping, Set
-from typing import Protocol
+from collections.abc import Callable, Mapping, Set
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from app.auth.identity import Identity
 from app.changes.tables import FeedTable, Value
@@ -15,33 +16,39 @@ from app.changes.tables import FeedTable, Value
 # A resource and its id; the id is empty for the server as a whole.
 ScopeKey = tuple[str, str]
 
+_IS_ADMIN = "SELECT admin FROM users WHERE id = $1 AND disabled_at IS NULL"
+_READABLE = "SELECT resource, id FROM datastore_readable($1, $2::text[], $3::text[])"
+
 
 class Visibility(Protocol):
-    """What decides. `rests_on` are the tables whose changes may change its answers."""
+    """What decides."""
 
-    rests_on: frozenset[str]
-    everyone_sees_all: bool
+    async def sees_all(self, identity: Identity) -> bool:
+        """Tell whether the user may read everything, but what is another user's alone."""
 
     async def readable(self, identity: Identity, scopes: Set[ScopeKey]) -> set[ScopeKey]:
         """Return those of the scopes whose records the user may read."""
 
-    async def may_follow(self, identity: Identity) -> bool:
-        """Tell whether the user may still be connected."""
 
+class AskDatabase:
+    """The one rule for access, asked in SQL by the server's own role."""
 
-class OwnerSeesAll:
-    """As long as there is one user: everything is theirs."""
+    def __init__(self, connection: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._connection = connection
 
-    rests_on: frozenset[str] = frozenset()
-    everyone_sees_all = True
+    async def sees_all(self, identity: Identity) -> bool:
+        """Administrators may."""
+        async with self._connection() as connection:
+            return bool(await connection.fetchval(_IS_ADMIN, identity.id))
 
-    async def readable(self, identity: Identity, scopes: Set[ScopeKey]) -> set[ScopeKey]:  # noqa: ARG002 (the seam's signature)
-        """All of them."""
-        return set(scopes)
-
-    async def may_follow(self, identity: Identity) -> bool:  # noqa: ARG002 (the seam's signature)
-        """Always."""
-        return True
+    async def readable(self, identity: Identity, scopes: Set[ScopeKey]) -> set[ScopeKey]:
+        """Ask for all of them at once."""
+        listed = sorted(scopes)
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                _READABLE, identity.id, [kind for kind, _ in listed], [key for _, key in listed]
+            )
+        return {(row["resource"], row["id"]) for row in rows}
 
 
 def scopes_of(table: FeedTable, values: Mapping[str, Value]) -> set[ScopeKey]:
@@ -61,11 +68,14 @@ class Sight:
     def __init__(self, visibility: Visibility, identity: Identity) -> None:
         self._visibility = visibility
         self._identity = identity
+        self._all: bool | None = None
         self._known: dict[ScopeKey, bool] = {}
 
     async def learn(self, scopes: Set[ScopeKey]) -> None:
         """Ask for those scopes that are not known yet."""
-        if self._visibility.everyone_sees_all:
+        if self._all is None:
+            self._all = await self._visibility.sees_all(self._identity)
+        if self._all:
             return
         unknown = {scope for scope in scopes if scope not in self._known}
         if unknown:
@@ -74,14 +84,21 @@ class Sight:
 
     def sees(self, table: FeedTable, values: Mapping[str, Value]) -> bool:
         """Tell whether a record may be seen; its scopes must have been learned."""
-        if self._visibility.everyone_sees_all:
-            return True
-        return any(self._known.get(scope, False) for scope in scopes_of(table, values))
+        scopes = scopes_of(table, values)
+        if self._all:
+            own = ("user", str(self._identity.id))
+            return any(scope[0] != "user" or scope == own for scope in scopes)
+        return any(self._known.get(scope, False) for scope in scopes)
 
-    async def relearn(self) -> tuple[set[ScopeKey], set[ScopeKey]]:
-        """Ask again for all that is known; return what was gained and what was lost."""
-        readable = await self._visibility.readable(self._identity, self._known.keys())
-        gained = {scope for scope in readable if self._known.get(scope) is False}
-        lost = {scope for scope, seen in self._known.items() if seen and scope not in readable}
-        self._known = {scope: scope in readable for scope in self._known}
-        return gained, lost
+    async def relearn(self) -> set[str] | None:
+        """Ask again for all that is known; return the resources gained or lost, None for all."""
+        before, known = self._all, self._known
+        if before is None:
+            return set()
+        self._all = await self._visibility.sees_all(self._identity)
+        if self._all or before:
+            self._known = {}
+            return set() if self._all == before else None
+        readable = await self._visibility.readable(self._identity, known.keys())
+        self._known = {scope: scope in readable for scope in known}
+        return {scope[0] for scope, seen in known.items() if seen != (scope in readable)}

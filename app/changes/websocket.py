@@ -8,12 +8,11 @@ from typing import Any
 
 from fastapi import WebSocket
 
-from app.auth.access import identify
 from app.auth.identity import Identity
+from app.auth.revocations import Revocations
 from app.changes.changes import Changes
 from app.changes.feed import Feed
 from app.changes.messages import Frame, frame
-from app.errors import ForbiddenError
 
 log = logging.getLogger(__name__)
 
@@ -124,24 +123,15 @@ class FeedSocket:
 
     async def _watch(self) -> None:
         """End the connection when the server goes, or its user may be here no longer."""
-        while True:
+        revocations: Revocations = self._websocket.app.state.revocations
+        with revocations.watch(self._identity, "read", "api") as watch:
+            ended = asyncio.ensure_future(watch.ended.wait())
+            closed = asyncio.ensure_future(self._changes.closed.wait())
             try:
-                async with asyncio.timeout(self._changes.settings.feed_heartbeat_seconds):
-                    await self._changes.closed.wait()
-                raise EndedError(_GOING_AWAY, "the server is shutting down")
-            except TimeoutError:
-                pass
-            if not await self._may_stay():
-                raise EndedError(_FORBIDDEN, "the token or login is no longer valid")
-
-    async def _may_stay(self) -> bool:
-        try:
-            known = await identify(self._websocket)
-        except ForbiddenError:
-            return False
-        except Exception as error:  # noqa: BLE001 (the database may be away; asked again)
-            log.info("feed of %s: %s", self._identity.name, error)
-            return True
-        if known is None or known.id != self._identity.id:
-            return False
-        return await self._changes.visibility.may_follow(self._identity)
+                await asyncio.wait({ended, closed}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+                closed.cancel()
+        if watch.ended.is_set():
+            raise EndedError(_FORBIDDEN, "the token or login is no longer valid")
+        raise EndedError(_GOING_AWAY, "the server is shutting down")

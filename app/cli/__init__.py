@@ -1,6 +1,7 @@
 """The command line `jupyter-datastore` (also `jupyter datastore`)."""
 
 from importlib import import_module
+from typing import ClassVar
 
 import click
 
@@ -10,7 +11,17 @@ from app import __version__
 class _LazyGroup(click.Group):
     """Imports a command when it is asked for: `run` need not wait for the server's imports."""
 
-    commands_in = ("serve", "run", "db", "openapi", "typescript")
+    commands_in: ClassVar[dict[str, str]] = {
+        "serve": "serve",
+        "run": "run",
+        "user": "people",
+        "group": "people",
+        "token": "people",
+        "grant": "people",
+        "db": "db",
+        "openapi": "openapi",
+        "typescript": "typescript",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """Return the commands in the order of their use."""
@@ -20,7 +31,9 @@ class _LazyGroup(click.Group):
         """Return a command, imported now."""
         if cmd_name not in self.commands_in:
             return None
-        command: click.Command = getattr(import_module(f"app.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"app.cli.{self.commands_in[cmd_name]}"), cmd_name
+        )
         return command
 
 

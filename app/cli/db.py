@@ -20,7 +20,8 @@ _data_dir = click.option(
 )
 
 
-def _require_url(database_url: str | None, data_dir: Path | None) -> str:
+def require_url(database_url: str | None, data_dir: Path | None) -> str:
+    """Return the database's address; a ClickException says where to find one."""
     url = database_url or find_url(data_dir)
     if url is None:
         raise click.ClickException(
@@ -40,7 +41,7 @@ def db() -> None:
 @_data_dir
 def url(database_url: str | None, data_dir: Path | None) -> None:
     """Print the address for psql: psql "$(jupyter-datastore db url)"."""
-    click.echo(_require_url(database_url, data_dir))
+    click.echo(require_url(database_url, data_dir))
 
 
 @db.command()
@@ -48,7 +49,7 @@ def url(database_url: str | None, data_dir: Path | None) -> None:
 @_data_dir
 def current(database_url: str | None, data_dir: Path | None) -> None:
     """Print the schema's revision, and the one that this version needs."""
-    found = migrations.current(_require_url(database_url, data_dir))
+    found = migrations.current(require_url(database_url, data_dir))
     click.echo(f"{found or 'none'} (this version needs {migrations.head()})")
 
 
@@ -58,6 +59,6 @@ def current(database_url: str | None, data_dir: Path | None) -> None:
 @click.option("--revision", default="head", show_default=True)
 def upgrade(database_url: str | None, data_dir: Path | None, revision: str) -> None:
     """Bring the schema up to date, as `alembic upgrade head` does."""
-    target = _require_url(database_url, data_dir)
+    target = require_url(database_url, data_dir)
     migrations.upgrade(target, revision)
     click.echo(f"The schema is at {migrations.current(target)}.")

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from fastapi import WebSocket
 
 from app.auth.identity import Identity
+from app.auth.revocations import CLOSE_CODE, CLOSE_REASON, Revocations, Watch
 from app.comms.queries import messages_after, read_comm
 from app.comms.schemas import frame_of, record_of, request_of
 from app.db.engine import Database
@@ -50,12 +51,19 @@ class CommChannel:
         self._database: Database = state.database
         self._kernels: KernelHost = state.kernels
         self._waiters: Waiters = state.waiters
+        self._revocations: Revocations = state.revocations
 
     async def run(self) -> None:
         """Serve the connection until either side or the comm ends it."""
         await self._websocket.accept()
-        with self._waiters.comms.follow(self._comm.id, self._comm.kernel_id) as follower:
+        with (
+            self._waiters.comms.follow(self._comm.id, self._comm.kernel_id) as follower,
+            self._revocations.watch(
+                self._identity, "execute", "comms", str(self._comm.id)
+            ) as access,
+        ):
             tasks = [
+                asyncio.create_task(self._end_with(access)),
                 asyncio.create_task(self._send(follower)),
                 asyncio.create_task(self._receive()),
                 asyncio.create_task(self._watch(follower)),
@@ -150,6 +158,10 @@ class CommChannel:
         """End the connection of a client that does not keep up: it may come back."""
         await follower.cut_off.wait()
         raise _EndedError(_LATER, f"too slow: connect again with after={self._sent_through}")
+
+    async def _end_with(self, access: Watch) -> None:
+        await access.ended.wait()
+        raise _EndedError(CLOSE_CODE, CLOSE_REASON)
 
     # from the client
 

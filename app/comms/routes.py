@@ -19,7 +19,7 @@ from app.errors import BadRequestError, ConflictError, NotFoundError
 from app.kernels.host import KernelHost
 from app.kernels.routes import read_kernel
 from app.kernels.running import RunningKernel
-from app.web import json_body, text_field
+from app.web import ExactJSONResponse, json_body, text_field
 from models import Comm
 
 router = APIRouter()
@@ -48,23 +48,23 @@ async def list_comms(
     state: Literal["open", "closed"] = "open",
     target_name: str | None = None,
     comm_id: str | None = None,
-) -> list[dict[str, Any]]:
+) -> Response:
     """List a kernel's open comms with their current state, in the order they were opened."""
     if any("\x00" in (text or "") for text in (kernel_id, target_name, comm_id)):
         raise NotFoundError("There is nothing with a NUL in its name")
     query = kernel_comms(kernel_id, state=state, target_name=target_name, comm_id=comm_id)
     async with request.app.state.database.read() as tx:
         await read_kernel(tx, kernel_id)
-        return [comm_model(row) for row in (await tx.execute(query)).scalars()]
+        rows = (await tx.execute(query)).scalars().all()
+    return ExactJSONResponse([comm_model(row) for row in rows])
 
 
 @router.post("/api/kernels/{kernel_id}/comms", status_code=201)
 async def open_comm(
     kernel_id: str,
     request: Request,
-    response: Response,
     identity: Annotated[Identity, allow("execute", "comms")],
-) -> dict[str, Any]:
+) -> Response:
     """Open a comm from the client's side; a kernel that does not know its target closes it."""
     kernel: RunningKernel = request.app.state.kernels.get(kernel_id)
     body = await json_body(request)
@@ -90,17 +90,17 @@ async def open_comm(
     if row is None:
         raise ConflictError("The comm was closed at once")
     base_url = request.app.state.settings.base_url
-    response.headers["Location"] = f"{base_url}api/comms/{row.id}"
-    return comm_model(row)
+    headers = {"Location": f"{base_url}api/comms/{row.id}"}
+    return ExactJSONResponse(comm_model(row), 201, headers)
 
 
 @router.get("/api/comms/{comm_id}")
 async def get_comm(
     comm_id: uuid.UUID, request: Request, _: Annotated[Identity, allow("read", "comms")]
-) -> dict[str, Any]:
+) -> Response:
     """Return a comm with its current state."""
     async with request.app.state.database.read() as tx:
-        return comm_model(await read_comm(tx, comm_id))
+        return ExactJSONResponse(comm_model(await read_comm(tx, comm_id)))
 
 
 @router.delete("/api/comms/{comm_id}", status_code=204)
@@ -124,20 +124,22 @@ async def list_messages(
     _: Annotated[Identity, allow("read", "comms")],
     after: After = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> dict[str, Any]:
+) -> Response:
     """Return the messages recorded after the one with id `after`, in the kernel's order."""
     async with request.app.state.database.read() as tx:
         found = (await tx.execute(messages_after(comm_id, after, limit + 1))).scalars().all()
         # Read last, so that what was dropped since cannot be missed.
         row = await read_comm(tx, comm_id, with_data=False)
     page = found[:limit]
-    return {
-        "messages": [message_model(message) for message in page],
-        "next": page[-1].id if len(found) > limit else None,
-        "state": row.state,
-        "last_message_id": row.last_message_id,
-        "dropped_through": row.dropped_through,
-    }
+    return ExactJSONResponse(
+        {
+            "messages": [message_model(message) for message in page],
+            "next": page[-1].id if len(found) > limit else None,
+            "state": row.state,
+            "last_message_id": row.last_message_id,
+            "dropped_through": row.dropped_through,
+        }
+    )
 
 
 @router.post("/api/comms/{comm_id}/messages", status_code=202)

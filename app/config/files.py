@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_config_dir, jupyter_config_path
-from jupyter_server.config_manager import (
-    BaseJSONConfigManager,
-    recursive_update,
-    remove_defaults,
-)
+from jupyter_server.config_manager import BaseJSONConfigManager
 
 from app.errors import BadRequestError
 
@@ -44,9 +40,10 @@ class SectionFiles:
 
     def to_store(self, section: dict[str, Any]) -> dict[str, Any]:
         """Return what a row must hold so that the user's layer is `section`."""
-        stored = updated({}, section)
-        remove_defaults(stored, updated({}, self.defaults))
-        return stored
+        try:
+            return _without(section, self.defaults)
+        except RecursionError as error:
+            raise BadRequestError("The section is nested too deeply") from error
 
 
 def read_section(name: str) -> SectionFiles:
@@ -70,7 +67,7 @@ def _read(folder: Path, name: str, *, include_root: bool) -> dict[str, Any]:
     manager = BaseJSONConfigManager(config_dir=str(folder))
     try:
         found: dict[str, Any] = manager.get(name, include_root=include_root)
-    except (OSError, ValueError, AttributeError):  # unreadable, not UTF-8, not an object
+    except (OSError, ValueError, AttributeError, TypeError):  # unreadable, not an object
         return {}
     return found
 
@@ -80,10 +77,39 @@ def updated(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
     Raises BadRequestError when it is nested too deeply.
     """
-    result: dict[str, Any] = {}
     try:
-        recursive_update(result, section)
-        recursive_update(result, changes)
+        return _merged(_merged({}, section), changes)
     except RecursionError as error:
         raise BadRequestError("The section is nested too deeply") from error
+
+
+def _merged(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """As jupyter_server, which fails where an object takes the place of something else."""
+    result = dict(section)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            below = result.get(key)
+            merged = _merged(below if isinstance(below, dict) else {}, value)
+            if merged:
+                result[key] = merged
+            else:
+                result.pop(key, None)
+        elif value is None:
+            result.pop(key, None)
+        else:
+            result[key] = value
+    return result
+
+
+def _without(section: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return a section without what `defaults` says already, and without what is empty then."""
+    result: dict[str, Any] = {}
+    for key, value in section.items():
+        default = defaults.get(key)
+        if isinstance(value, dict):
+            left = _without(value, default if isinstance(default, dict) else {})
+            if left:
+                result[key] = left
+        elif value is not None and (key not in defaults or value != default):
+            result[key] = value
     return result

@@ -3,9 +3,9 @@
 import asyncio
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -14,7 +14,7 @@ from app.auth.identity import Identity
 from app.config.files import SectionFiles, read_section, updated
 from app.db.engine import Transaction
 from app.errors import NotFoundError
-from app.web import json_body
+from app.web import ExactJSONResponse, json_body
 from models import ConfigSection
 
 router = APIRouter()
@@ -35,12 +35,12 @@ async def _row(tx: Transaction, identity: Identity, name: str) -> ConfigSection 
 @router.get("/api/config/{section_name}")
 async def get_section(
     section_name: str, request: Request, identity: Annotated[Identity, allow("read", "config")]
-) -> dict[str, Any]:
+) -> Response:
     """Return a section: what the config folders hold, and the user's own changes on top."""
     files = await _files(section_name)
     async with request.app.state.database.read() as tx:
         row = await _row(tx, identity, section_name)
-    return files.merged(row.data if row else None)
+    return ExactJSONResponse(files.merged(row.data if row else None))
 
 
 @router.put("/api/config/{section_name}", status_code=204)
@@ -65,7 +65,7 @@ async def set_section(
 @router.patch("/api/config/{section_name}")
 async def update_section(
     section_name: str, request: Request, identity: Annotated[Identity, allow("write", "config")]
-) -> dict[str, Any]:
+) -> Response:
     """Change the user's part of a section deeply, null deleting a key; answer that part."""
     files = await _files(section_name)
     changes = await json_body(request)
@@ -84,4 +84,4 @@ async def update_section(
         section = updated(files.users(row.data), changes)
         row.data = files.to_store(section)
         row.updated_at = datetime.now(UTC)
-    return section
+    return ExactJSONResponse(section)

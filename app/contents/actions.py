@@ -59,6 +59,9 @@ class Actions:
         if any(hidden):
             raise BadRequestError(f"Cannot copy file or directory {target!r}")
         source = self._disk.normalized(source)
+        if self._disk.is_within(target, source):
+            # Jupyter copies it into itself until the disk is full or a name is too long.
+            raise BadRequestError(f"Cannot copy {source or 'the root'!r} into itself")
         await self._documents.save_below(source)
         made: dict[str, Any] = await self._disk.run(source, "copy", source, target)
         await self._following.note(made["path"])
@@ -86,6 +89,7 @@ class Actions:
             if not new:
                 raise BadRequestError("No file type provided")
             kind = "notebook" if path.endswith(".ipynb") else "file"
+        _text(model, "format")
         model = {**model, "type": kind}
         if not await self._disk.is_directory(path.rpartition("/")[0]):
             raise NotFoundError(f"No such directory: {path.rpartition('/')[0]}")

@@ -86,7 +86,7 @@ class Checkpoints:
             .outerjoin(Checkpoint, Checkpoint.content_id == Content.id)
             .where(Content.path == path)
         )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             known = (await tx.execute(query)).all()
             stored = {row.checkpoint_id: row.last_modified for row in known if row.checkpoint_id}
             if not known or stored == wanted:

@@ -177,6 +177,14 @@ class Disk:
         except (NotFoundError, BadRequestError):
             return True
 
+    def is_within(self, path: str, other: str) -> bool:
+        """Tell whether a path is another one or below it, by way of links too."""
+        if path == other or not other or path.startswith(f"{other}/"):
+            return True
+        return self.files and self.os_path(path).resolve().is_relative_to(
+            self.os_path(other).resolve()
+        )
+
     async def for_client(
         self, path: str, notebook: dict[str, Any]
     ) -> tuple[dict[str, Any], str | None]:

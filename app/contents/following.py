@@ -81,7 +81,7 @@ class Following:
     async def note(self, path: str) -> None:
         """Record one file or folder as it is now."""
         path = self._disk.normalized(path)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await rows.lock(tx)
             entry = await self._disk.entry(path)
             if entry is None:
@@ -122,7 +122,7 @@ class Following:
 
     async def known_folders(self) -> list[str]:
         """Return the paths of the folders that were ever listed."""
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             return list((await tx.execute(rows.known_folders())).scalars())
 
     async def folders_below(self, path: str) -> tuple[list[str], bool]:
@@ -142,14 +142,14 @@ class Following:
 
     async def forget_vanished(self) -> None:
         """Remove rows of what vanished a while ago and was never opened."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await rows.lock(tx)
             await rows.forget_vanished(tx)
 
     async def _check_known(self, path: str) -> None:
         if await self._disk.exists(path):
             return
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             if not await rows.may_have_moved(tx, [], [path]):
                 raise NotFoundError(f"No such file or directory: {path}")
 
@@ -171,7 +171,7 @@ class Following:
         )
 
     async def _any_differs(self, scans: dict[str, list[Entry] | None]) -> bool:
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             known = (await tx.execute(rows.children(scans.keys()))).all()
         difference = _Difference(known, scans)
         return bool(difference.new or difference.changed or difference.vanished)
@@ -180,7 +180,7 @@ class Following:
         self, folders: list[str], found: Found, *, wait_seconds: int | None = None
     ) -> None:
         """Write what folders hold now, in a transaction of its own."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await rows.lock(tx, wait_seconds=wait_seconds)
             scans = await self._scan(folders)
             moved: dict[str, str] = {}
@@ -264,7 +264,7 @@ class Following:
 
     async def _merge(self, folders: list[str], found: Found) -> None:
         """Take into open notebooks what other programs wrote to their files."""
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             documents = (await tx.execute(rows.documents_in(folders))).all()
         for document in documents:
             try:

@@ -183,6 +183,8 @@ def domain_errors(path: str, root_dir: Path) -> Iterator[None]:
         raise UnsupportedError("The contents manager cannot do that") from error
     except UnicodeEncodeError as error:
         raise BadRequestError(f"{path!a} has no form in UTF-8") from error
+    except RecursionError as error:
+        raise BadRequestError(f"{path}: nested too deeply") from error
 
 
 def _disk_error(path: str, error: OSError) -> DomainError:

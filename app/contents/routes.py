@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.auth.access import allow
+from app.auth.access import allow, require
 from app.auth.identity import Identity
+from app.contents import rows
 from app.contents.actions import Actions
 from app.contents.answers import dumps, location, model_answer
 from app.contents.checkpoints import Checkpoints
 from app.contents.disk import Disk
 from app.contents.following import Following
+from app.db.engine import Database
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, NotFoundError
 from app.web import json_body, text_field
@@ -93,6 +95,7 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
             raise BadRequestError(f"{path} is a directory, not a {type}", reason="bad type")
         following: Following = request.app.state.following
         model = await following.listing(path)
+        await _leave_out_unseen(request, identity, model)
     elif with_content and (type == "notebook" or (type is None and path.endswith(".ipynb"))):
         model = await _notebook(request, identity, path, with_hash=with_hash)
     else:
@@ -100,6 +103,19 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
             path, content=with_content, type=type, format=format, hash=with_hash
         )
     return await model_answer(request, model, with_location=False)
+
+
+async def _leave_out_unseen(request: Request, identity: Identity, model: dict[str, Any]) -> None:
+    """Take out of a folder's model what the asker may not see."""
+    if identity.admin:
+        return
+    paths = [entry["path"] for entry in model["content"]]
+    # What no table can hold has no permission either.
+    storable = [path for path in paths if rows.storable(path)]
+    query = rows.visible_paths(storable)
+    async with request.app.state.database.read() as tx:
+        seen = set((await tx.execute(query)).scalars())
+    model["content"] = [entry for entry in model["content"] if entry["path"] in seen]
 
 
 async def _notebook(
@@ -121,7 +137,10 @@ async def _notebook(
 
 
 @router.post("/api/contents/refresh")
-async def refresh_or_create(request: Request, _: Writer) -> Response:
+async def refresh_or_create(
+    request: Request,
+    identity: Annotated[Identity, allow("write", "contents", looks_at_path=False)],
+) -> Response:
     """Bring what other programs did to files into the tables, and answer what that was.
 
     In a folder named `refresh`, Jupyter's way to make something (a body with `type`, `ext` or
@@ -129,21 +148,28 @@ async def refresh_or_create(request: Request, _: Writer) -> Response:
     """
     body = await json_body(request)
     if body.keys() & {"type", "ext", "copy_from"}:
-        return await _create(request, "refresh", body)
+        await require(request.app.state.database, identity, "write", "contents", "refresh")
+        return await _create(request, identity, "refresh", body)
     following: Following = request.app.state.following
-    found = await following.refresh(text_field(body, "path") or "")
+    path = text_field(body, "path") or ""
+    await require(request.app.state.database, identity, "write", "subtree", path)
+    found = await following.refresh(path)
     return Response(dumps(found.as_json()), media_type="application/json")
 
 
 @router.post("/api/contents", status_code=201)
 @router.post("/api/contents/{path:anypath}", status_code=201)
-async def post_contents(request: Request, _: Writer, path: str = "") -> Response:
+async def post_contents(request: Request, identity: Writer, path: str = "") -> Response:
     """Make an untitled file, notebook or folder in a folder, or a copy; the server names it."""
-    return await _create(request, path, await json_body(request))
+    return await _create(request, identity, path, await json_body(request))
 
 
-async def _create(request: Request, path: str, body: dict[str, Any]) -> Response:
+async def _create(
+    request: Request, identity: Identity, path: str, body: dict[str, Any]
+) -> Response:
     actions: Actions = request.app.state.contents
+    if source := text_field(body, "copy_from"):
+        await require(request.app.state.database, identity, "read", "contents", source)
     return await model_answer(request, await actions.create(path, body), status=201)
 
 
@@ -158,19 +184,24 @@ async def put_contents(request: Request, identity: Writer, path: str = "") -> Re
 
 @router.patch("/api/contents")
 @router.patch("/api/contents/{path:anypath}")
-async def patch_contents(request: Request, _: Writer, path: str = "") -> Response:
+async def patch_contents(request: Request, identity: Writer, path: str = "") -> Response:
     """Rename or move a file or folder; answer its model."""
     actions: Actions = request.app.state.contents
     if not (await request.body()).strip():
         raise BadRequestError("JSON body missing")
     new = text_field(await json_body(request), "path")
-    return await model_answer(request, await actions.rename(path, path if new is None else new))
+    new = path if new is None else new
+    database: Database = request.app.state.database
+    await require(database, identity, "write", "subtree", path)
+    await require(database, identity, "write", "contents", new)
+    return await model_answer(request, await actions.rename(path, new))
 
 
 @router.delete("/api/contents", status_code=204)
 @router.delete("/api/contents/{path:anypath}", status_code=204)
-async def delete_contents(request: Request, _: Writer, path: str = "") -> None:
+async def delete_contents(request: Request, identity: Writer, path: str = "") -> None:
     """Delete a file or folder, or send it to the trash."""
+    await require(request.app.state.database, identity, "write", "subtree", path)
     actions: Actions = request.app.state.contents
     await actions.delete(path)
 

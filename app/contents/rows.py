@@ -85,6 +85,11 @@ def children(paths: Collection[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
+def visible_paths(paths: Collection[str]) -> Select[str]:
+    """Those of some paths whose row the asker may see."""
+    return select(Content.path).where(Content.path == _any(paths))
+
+
 def known_folders() -> Select[*tuple[Any, ...]]:
     """The folders that were ever listed."""
     child = aliased(Content)

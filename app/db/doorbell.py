@@ -7,7 +7,6 @@ slowly too.
 """
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections.abc import Callable
@@ -20,6 +19,14 @@ log = logging.getLogger(__name__)
 CHANNEL = "datastore_changes"
 # What tells the triggers that this connection's server rings.
 SETTINGS = {"datastore.doorbell": "server"}
+# What a query of asyncpg ends with when its connection is lost or frozen.
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 # Commits in this time after a ring are one ring.
 _PAUSE_SECONDS = 0.003
 _RETRY_SECONDS = 1.0
@@ -61,10 +68,8 @@ class Doorbell:
         """Stop ringing; what was rung a moment ago still goes out."""
         if self._task is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                while self._rung.is_set():
-                    await asyncio.sleep(_PAUSE_SECONDS)
+        # A ring that is waiting goes out within the pause, if the database is there.
+        await asyncio.sleep(2 * _PAUSE_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -72,7 +77,7 @@ class Doorbell:
         while True:
             try:
                 await self._ring_while_connected()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except LOST as error:
                 log.debug("doorbell: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
 

@@ -3,23 +3,30 @@
 Everything that writes does so inside `Database.transaction()`. Work that must happen just before
 the commit (projecting an edited document) or after its outcome is known (releasing a lock, waking
 a waiter) is registered on the session, so that no caller has to remember it.
+
+Requests run as the role `datastore_request`, for the person that `app.db.asker` names: the
+connections of their pool never have another role, and are told the person when they are taken.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from app.db import asker
 from app.db.doorbell import SETTINGS, Doorbell
 from models import codec
 
 log = logging.getLogger(__name__)
+
+REQUEST_ROLE = "datastore_request"
 
 Flush = Callable[[], Awaitable[None]]
 Finish = Callable[[bool], None]
@@ -72,22 +79,44 @@ class Transaction(AsyncSession):
 
 
 class Database:
-    """Two pools on one database: one for requests, one for recorders and background work.
+    """Three pools on one database: for requests, for the server itself, for recorders.
 
-    Recorders have their own, so that many slow requests cannot stop outputs from being stored.
+    Requests' connections are bound by the policies. Recorders have their own, so that many slow
+    requests cannot stop outputs from being stored.
     """
 
     def __init__(self, url: str, *, pool_size: int = 10, recorder_pool_size: int = 8) -> None:
         self.url = url
-        self._requests = _engine(url, pool_size)
-        self._reads = self._requests.execution_options(isolation_level="AUTOCOMMIT")
+        # What other parts keep for as long as there is this database.
+        self.info: dict[str, Any] = {}
+        self._requests = _engine(url, pool_size, role=REQUEST_ROLE)
+        event.listen(self._requests.sync_engine, "checkout", _tell_asker)
+        self._server = _engine(url, pool_size)
         self._recorders = _engine(url, recorder_pool_size)
         self.doorbell = Doorbell(url)
+        self._reads = {
+            engine: engine.execution_options(isolation_level="AUTOCOMMIT")
+            for engine in (self._requests, self._server, self._recorders)
+        }
+
+    def _engine_for(self, *, as_server: bool, recorder: bool) -> AsyncEngine:
+        if recorder:
+            return self._recorders
+        if as_server or asker.current() is asker.Server.ITSELF:
+            return self._server
+        return self._requests
 
     @asynccontextmanager
-    async def transaction(self, *, recorder: bool = False) -> AsyncIterator[Transaction]:
-        """Yield a session whose work is committed at the end, or rolled back on an exception."""
-        session = Transaction(self._recorders if recorder else self._requests)
+    async def transaction(
+        self, *, as_server: bool = False, recorder: bool = False
+    ) -> AsyncIterator[Transaction]:
+        """Yield a session whose work is committed at the end, or rolled back on an exception.
+
+        It sees and changes what the person may for whom it is done (`app.db.asker`);
+        `as_server` is for the server's own work within a request, `recorder` for what must not wait
+        for requests. The policies bind neither.
+        """
+        session = Transaction(self._engine_for(as_server=as_server, recorder=recorder))
         committed = False
         try:
             async with session:
@@ -101,24 +130,31 @@ class Database:
             session.run_on_finish(committed)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Transaction]:
-        """Yield a session for reading; nothing is committed.
+    async def read(
+        self, *, as_server: bool = False, recorder: bool = False
+    ) -> AsyncIterator[Transaction]:
+        """Yield a session for reading, as `transaction` does; nothing is committed.
 
         Each statement sees what is committed when it begins, as in READ COMMITTED, without the two
         round trips of a transaction; whoever needs one snapshot for several asks its connection for
         REPEATABLE READ.
         """
-        async with Transaction(self._reads) as session:
+        engine = self._engine_for(as_server=as_server, recorder=recorder)
+        async with Transaction(self._reads[engine]) as session:
             yield session
 
     async def close(self) -> None:
         """Close all connections."""
         await self.doorbell.close()
-        await asyncio.gather(self._requests.dispose(), self._recorders.dispose())
+        await asyncio.gather(*(engine.dispose() for engine in self._reads))
 
     def connections_in_use(self) -> dict[str, int]:
         """Return how many connections of each pool are in use, by the pool's name."""
-        pools = {"requests": self._requests.pool, "recorders": self._recorders.pool}
+        pools = {
+            "requests": self._requests.pool,
+            "server": self._server.pool,
+            "recorders": self._recorders.pool,
+        }
         return {
             name: pool.checkedout() if isinstance(pool, QueuePool) else 0
             for name, pool in pools.items()
@@ -130,7 +166,33 @@ class Database:
             await session.execute(text("SELECT 1"))
 
 
-def _engine(url: str, pool_size: int) -> AsyncEngine:
+def _tell_asker(connection: Any, record: Any, _: Any) -> None:
+    """Tell a connection, before it is used, for whom: one round trip if it was another before.
+
+    It is set for the session, outside of any transaction, so that no rollback takes it back; what a
+    connection was told is forgotten with the connection, and first while it is told anew.
+    """
+    person = asker.current()
+    wanted = "" if person is None or person is asker.Server.ITSELF else str(person)
+    if record.info.get("asker") == wanted:
+        return
+    record.info.pop("asker", None)
+    try:
+        connection.run_async(
+            lambda driver: driver.fetchval(
+                "SELECT set_config('datastore.user_id', $1, false)", wanted
+            )
+        )
+    except Exception as error:
+        # The connection is dead, and so are, most likely, the others: new ones are made.
+        raise InvalidatePoolError from error
+    record.info["asker"] = wanted
+
+
+def _engine(url: str, pool_size: int, *, role: str | None = None) -> AsyncEngine:
+    server_settings = {"application_name": "jupyter-datastore", **SETTINGS}
+    if role is not None:
+        server_settings["role"] = role
     return create_async_engine(
         async_url(url),
         pool_size=pool_size,
@@ -140,7 +202,7 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
         pool_use_lifo=True,
         json_serializer=codec.dumps,
         json_deserializer=codec.loads,
-        connect_args={"server_settings": {"application_name": "jupyter-datastore", **SETTINGS}},
+        connect_args={"server_settings": server_settings},
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pycrdt import Array
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, func, select
 
 from app.db.engine import Transaction
 from app.documents import load, project, values
@@ -19,10 +19,9 @@ from app.documents.memory import CellState, NotebookMemory, Tail, new_youtput
 from app.documents.stream import StreamText
 from models import Cell, Output
 
-_OUTPUTS: Any = Output.__table__
-_DETACH = (
-    update(_OUTPUTS).where(_OUTPUTS.c.cell_id == bindparam("cell_row_id")).values(cell_id=None)
-)
+_SHOWN = select(func.array_agg(Output.id)).where(Output.cell_id == bindparam("cell_row_id"))
+# Not an UPDATE: who may change the document need not see what belongs to nothing any more.
+_DETACH = select(func.datastore_detach_outputs(_SHOWN.scalar_subquery()))
 
 
 class NotebookEditor:

@@ -5,7 +5,18 @@ from functools import lru_cache
 from typing import Any
 
 from pycrdt import merge_updates
-from sqlalchemy import Update, bindparam, delete, insert, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from app.db.engine import Transaction
 from app.documents import queries
@@ -215,10 +226,8 @@ async def _keep_outputs(tx: Transaction, state: CellState, wanted: list[dict[str
         kept += 1
     gone = [row.id for group in groups(rows)[kept:] for row in group]
     if gone:
-        await tx.execute(
-            update(Output).where(Output.id.in_(gone)).values(cell_id=None),
-            execution_options={"synchronize_session": False},
-        )
+        ids = literal(gone, ARRAY(BigInteger))
+        await tx.execute(select(func.datastore_detach_outputs(ids)))
     return kept
 
 

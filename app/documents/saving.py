@@ -176,7 +176,7 @@ class NotebookSaving:
             .join(Content, Content.id == Document.content_id)
             .where(Document.id == document_id)
         )
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             found = (await session.execute(query)).one_or_none()
         if found is None:
             raise DocumentGoneError(f"No such document: {document_id}")

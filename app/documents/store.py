@@ -62,7 +62,7 @@ class DocumentStore:
 
     async def start(self) -> None:
         """Have every document saved whose file is behind: a server ended before it could."""
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             unsaved = (await session.execute(queries.unsaved_documents())).scalars().all()
         for document_id in unsaved:
             try:
@@ -190,7 +190,7 @@ class DocumentStore:
 
     async def snapshot(self, document_id: uuid.UUID) -> tuple[int, dict[str, Any]]:
         """Return a document's version and its notebook, every cell with its id."""
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             await tx.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             slot = self._slot(document_id)
             async with slot.lock:
@@ -253,7 +253,7 @@ class DocumentStore:
 
         StorageError when the disk refuses one.
         """
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             unsaved = (await session.execute(rows.unsaved_documents(path))).scalars().all()
         for document_id in unsaved:
             await self.save_now(document_id)
@@ -264,7 +264,7 @@ class DocumentStore:
 
         Nothing is saved to its files, or merged from them, meanwhile.
         """
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             found = (await session.execute(rows.document_ids(path))).scalars().all()
         async with self._saving.holding(found) as tx:
             yield tx
@@ -274,12 +274,12 @@ class DocumentStore:
         self._saver.touch(document_id)
 
     async def _document_at(self, path: str) -> Document | None:
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             found = await session.execute(queries.documents_by_path(), {"path": path})
             return found.scalar_one_or_none()
 
     async def _document(self, document_id: uuid.UUID) -> Document:
-        async with self._database.read() as session:
+        async with self._database.read(as_server=True) as session:
             document = await session.get(Document, document_id)
         if document is None:
             raise NotFoundError(f"No such document: {document_id}")
@@ -287,7 +287,7 @@ class DocumentStore:
 
     async def _load(self, path: str, file: NotebookFile, actor_id: uuid.UUID | None) -> Document:
         """Make the rows and the document of a file, unless somebody else just did."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await self._follow(tx, path, file)
             content_id = await _content_id(tx, path, file)
             query = select(Document).where(Document.content_id == content_id)
@@ -369,7 +369,7 @@ class DocumentStore:
         self, document_id: uuid.UUID, *, origin: str, actor_id: uuid.UUID | None
     ) -> AsyncIterator[tuple[Transaction, NotebookEditor]]:
         """Yield a transaction of its own and the document's editor in it."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             yield tx, await self.edit(tx, document_id, origin=origin, actor_id=actor_id)
 
 

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.auth.access import allow
+from app.auth.access import allow, may
 from app.auth.identity import Identity
+from app.auth.revocations import CLOSE_CODE, CLOSE_REASON, Revocations
+from app.db.engine import Database
 from app.errors import BadRequestError
 from app.events.events import Events, Subscription
 from app.web import json_body
@@ -47,19 +49,24 @@ def _timestamp(value: object) -> datetime:
 
 @router.websocket("/api/events/subscribe")
 async def subscribe(
-    websocket: WebSocket, _: Annotated[Identity, allow("execute", "events")]
+    websocket: WebSocket, identity: Annotated[Identity, allow("execute", "events")]
 ) -> None:
     """Send events as they come: JSON objects with the event's data and its `schema_id`.
 
     A subscriber that is too slow is disconnected with 1013: it has missed something.
     """
     events: Events = websocket.app.state.events
-    with events.subscribe() as subscription:
+    revocations: Revocations = websocket.app.state.revocations
+    with (
+        events.subscribe() as subscription,
+        revocations.watch(identity, "execute", "events") as access,
+    ):
         await websocket.accept()
         parts = (
-            _send(websocket, subscription),
+            _send(websocket, subscription, identity),
             _wait_left(websocket),
             subscription.overflowed.wait(),
+            access.ended.wait(),
         )
         tasks = [asyncio.create_task(part) for part in parts]
         try:
@@ -68,14 +75,31 @@ async def subscribe(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    if subscription.overflowed.is_set():
+    if access.ended.is_set():
+        await websocket.close(CLOSE_CODE, CLOSE_REASON)
+    elif subscription.overflowed.is_set():
         await websocket.close(_TRY_AGAIN_LATER, "too slow: events were missed")
 
 
-async def _send(websocket: WebSocket, subscription: Subscription) -> None:
+async def _send(websocket: WebSocket, subscription: Subscription, identity: Identity) -> None:
+    database: Database = websocket.app.state.database
     while True:
         event = await subscription.events.get()
-        await websocket.send_text(json.dumps(event))
+        if await _may_see(database, identity, event):
+            await websocket.send_text(json.dumps(event))
+
+
+async def _may_see(database: Database, identity: Identity, event: dict[str, Any]) -> bool:
+    """Tell whether somebody may know of an event: of what it is about, or else of the server."""
+    about = [("contents", event[name]) for name in ("path", "source_path") if event.get(name)]
+    if event.get("kernel_id"):
+        about.append(("kernels", event["kernel_id"]))
+    for resource, target in about:
+        if not isinstance(target, str) or not await may(
+            database, identity, "read", resource, target
+        ):
+            return False
+    return bool(about) or await may(database, identity, "read", "server")
 
 
 async def _wait_left(websocket: WebSocket) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from app.db.engine import Transaction
 from app.errors import NotFoundError
 from models import Execution, InputRequest, Output, User
+from models.executions import KEPT
 
 
 class ExecutionRow(NamedTuple):
@@ -89,6 +90,8 @@ _SHOWN_OUTPUTS = (
     select(Output)
     .where(
         Output.execution_id == bindparam("execution_id"),
+        # Where the rows are: those of other times are not looked at.
+        Output.partition_id.in_([bindparam("execution_id"), KEPT]),
         Output.cleared_at.is_(None),
         Output.seq > bindparam("after_seq"),
     )

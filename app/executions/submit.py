@@ -13,6 +13,7 @@ from sqlalchemy import Uuid, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from starlette.datastructures import State
 
+from app.auth.access import require
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.editor import NotebookEditor
@@ -25,7 +26,8 @@ from app.kernels.running import RunningKernel
 from app.recorder.operations import CellTarget
 from app.recorder.tracker import source_hash
 from app.web import object_field, text_field
-from models import Document, Execution, Session, User
+from models import Document, Execution, IdempotencyKey, Session, User
+from models.base import uuid7
 
 _FLAGS = {"silent": False, "store_history": True, "stop_on_error": True, "allow_stdin": True}
 
@@ -98,6 +100,10 @@ async def run_code(
     kernel.require_alive()
     document = None
     if cell_id is not None:
+        if document_id is None:
+            await require(database, identity, "execute", "contents", path)
+        else:
+            await require(database, identity, "execute", "documents", document_id)
         documents: DocumentStore = state.documents
         document = await documents.find(path=path, document_id=document_id)
     async with database.transaction() as tx:
@@ -133,6 +139,7 @@ async def run_cells(
     kernel = host.get(session.kernel_id)
     kernel.require_alive()
     documents: DocumentStore = state.documents
+    await require(state.database, identity, "execute", "contents", session.path)
     document = await documents.open_notebook(session.path, actor_id=identity.id)
     async with state.database.transaction() as tx:
         editor = await documents.edit(tx, document.id, origin="execution", actor_id=identity.id)
@@ -155,7 +162,7 @@ async def _settle_if_stopped(state: State, kernel: RunningKernel) -> None:
     if not kernel.stopped:
         return
     reason = kernel.reason or "the kernel was shut down"
-    async with state.database.transaction() as tx:
+    async with state.database.transaction(as_server=True) as tx:
         await interrupt_executions(tx, state.documents, {kernel.id: datetime.now(UTC)}, reason)
 
 
@@ -194,14 +201,9 @@ _SESSION_ID = (
     .limit(1)
 )
 _EXECUTIONS: Any = Execution.__table__
-_INSERT = (
-    insert(_EXECUTIONS)
-    .on_conflict_do_nothing(
-        index_elements=["actor_id", "idempotency_key"],
-        index_where=_EXECUTIONS.c.idempotency_key.is_not(None),
-    )
-    .returning(*_EXECUTIONS.c)
-)
+_INSERT = insert(_EXECUTIONS).returning(*_EXECUTIONS.c)
+_KEYS: Any = IdempotencyKey.__table__
+_INSERT_KEY = insert(_KEYS).on_conflict_do_nothing().returning(_KEYS.c.execution_id)
 
 
 async def _session_of(tx: Transaction, kernel_id: str, document: Document | None) -> str | None:
@@ -227,10 +229,18 @@ async def _insert(
         return []
     rows = [_values(identity, kernel, piece, options, session_id) for piece in pieces]
     connection = await tx.connection()
+    if options.idempotency_key is not None:
+        (row,) = rows
+        key = {
+            "actor_id": identity.id,
+            "key": options.idempotency_key,
+            "execution_id": row["id"],
+        }
+        # Waits for another transaction that is inserting the same key.
+        if (await connection.execute(_INSERT_KEY, key)).first() is None:
+            return []
     inserted = (await connection.execute(_INSERT, rows)).mappings()
     made = sorted((Execution(**row) for row in inserted), key=lambda execution: execution.seq)
-    if not made:
-        return []
     run_as = await _name_of(tx, kernel.owner_id, identity)
     found = [ExecutionRow(execution, identity.name, run_as) for execution in made]
     queued = [_queued(row.execution) for row in found]
@@ -251,7 +261,7 @@ def _values(
     options: Options,
     session_id: str | None,
 ) -> dict[str, Any]:
-    execution_id = uuid.uuid4()
+    execution_id = uuid7()
     return {
         "id": execution_id,
         "kernel_id": kernel.id,
@@ -293,7 +303,11 @@ def _queued(row: Execution) -> QueuedExecution:
 
 
 async def _earlier(database: Database, identity: Identity, key: str) -> ExecutionRow | None:
-    query = executions().where(Execution.actor_id == identity.id, Execution.idempotency_key == key)
+    query = (
+        executions()
+        .join(IdempotencyKey, IdempotencyKey.execution_id == Execution.id)
+        .where(IdempotencyKey.actor_id == identity.id, IdempotencyKey.key == key)
+    )
     async with database.read() as tx:
         found = (await tx.execute(query)).one_or_none()
     return ExecutionRow._make(found) if found else None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Request
 from sqlalchemy import select
 
-from app.auth.access import Action, Resource, allow
+from app.auth.access import Action, Resource, allow, may
 from app.auth.identity import Identity
 from app.db.engine import Transaction
 from app.errors import BadRequestError
@@ -39,14 +39,6 @@ def identity_model(user: User) -> dict[str, Any]:
     }
 
 
-def is_allowed(identity: Identity, action: str, resource: str) -> bool:  # noqa: ARG001
-    """Tell whether a user may do something to a kind of thing.
-
-    Until permissions are rows, who has a token may do everything that is there to be done.
-    """
-    return action in get_args(Action) and resource in get_args(Resource)
-
-
 @router.get("/api/me")
 async def get_me(
     request: Request,
@@ -59,12 +51,24 @@ async def get_me(
     """
     settings: Settings = request.app.state.settings
     allowed: dict[str, Any] = {
-        resource: [action for action in actions if is_allowed(identity, action, resource)]
+        resource: [
+            action for action in actions if await _is_allowed(request, identity, action, resource)
+        ]
         for resource, actions in _asked(permissions).items()
     }
     allowed["updatable_fields"] = list(settings.identity_updatable_fields)
     async with request.app.state.database.read() as tx:
         return {"identity": identity_model(await _user(tx, identity)), "permissions": allowed}
+
+
+async def _is_allowed(request: Request, identity: Identity, action: str, resource: str) -> bool:
+    """Tell whether a user, and the token they use, may do something to a kind of thing."""
+    return (
+        action in get_args(Action)
+        and resource in get_args(Resource)
+        and identity.is_within_scopes(action, resource)
+        and await may(request.app.state.database, identity, action, resource)
+    )
 
 
 def _asked(permissions: str) -> dict[str, list[str]]:

@@ -26,6 +26,7 @@ from app.recorder.messages import CommRequest
 from app.recorder.operations import Keeper
 from app.recorder.recorder import Recorder
 from app.settings import Settings
+from models.base import uuid7
 from models.codec import decode_text, encode_text
 
 log = logging.getLogger(__name__)
@@ -305,7 +306,7 @@ class Clients:
     def _announce(self, client: Client, message: Incoming, channels: Channels) -> None:
         cell_id = message.read(2).get("cellId")
         announced = Announced(
-            id=uuid.uuid4(),
+            id=uuid7(),
             msg_id=message.msg_id,
             actor_id=client.identity.id,
             content=message.read(3),

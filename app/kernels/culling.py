@@ -98,7 +98,7 @@ class Culler:
     async def cull(self, now: datetime) -> list[str]:
         """End the kernels that are idle at the time `now` and return their ids."""
         query = self._idle(now).with_only_columns(Kernel.id)
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             found = (await tx.execute(query)).scalars().all()
         return [kernel_id for kernel_id in found if await self._end(kernel_id, now)]
 
@@ -117,7 +117,7 @@ class Culler:
         except NotFoundError:
             return False  # being shut down
         query = self._idle(now).where(Kernel.id == kernel_id).with_for_update(skip_locked=True)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             row = (await tx.execute(query)).scalar_one_or_none()
             if row is None or kernel.queue.length:
                 return False

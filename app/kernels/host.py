@@ -69,7 +69,7 @@ class KernelHost:
     async def open(self) -> None:
         """Register this process and settle what dead ones on this machine left behind."""
         started = process_started_at(os.getpid())
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             tx.add(
                 ServerProcess(
                     id=self.server_id,
@@ -79,7 +79,7 @@ class KernelHost:
                     version=__version__,
                 )
             )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await settle_dead_servers(tx, self._documents, self.server_id)
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
 
@@ -87,7 +87,7 @@ class KernelHost:
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             try:
-                async with self._database.transaction() as tx:
+                async with self._database.transaction(as_server=True) as tx:
                     await tx.execute(
                         update(ServerProcess)
                         .where(ServerProcess.id == self.server_id)
@@ -111,7 +111,7 @@ class KernelHost:
             if isinstance(ended, BaseException):
                 log.error("ending a kernel", exc_info=ended)
         try:
-            async with asyncio.timeout(patience), self._database.transaction() as tx:
+            async with asyncio.timeout(patience), self._database.transaction(as_server=True) as tx:
                 now = datetime.now(UTC)
                 await end_sessions(tx, [kernel.id for kernel in kernels])
                 await tx.execute(
@@ -233,7 +233,7 @@ class KernelHost:
 
     async def _was_used(self, kernel_id: str) -> bool:
         """Tell whether an id is taken, be it by a kernel of the past: its history has it."""
-        async with self._database.read() as tx:
+        async with self._database.read(as_server=True) as tx:
             return await tx.get(Kernel, kernel_id) is not None
 
     async def shutdown(self, kernel_id: str, reason: str = "the kernel was shut down") -> None:
@@ -253,7 +253,7 @@ class KernelHost:
             await kernel.stop(reason)
         finally:
             self._ending.discard(kernel)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             await end_sessions(tx, [kernel.id])
 
     def default_name(self) -> str:

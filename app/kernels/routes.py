@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 
-from app.auth.access import allow
+from app.auth.access import allow, require
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.errors import BadRequestError, NotFoundError
@@ -67,11 +67,15 @@ async def start_kernel(
     env = object_field(body, "env")
     if not all(isinstance(value, str) for value in env.values()):
         raise BadRequestError("env must be an object of strings")
+    path = text_field(body, "path") or ""
+    if path:
+        await require(request.app.state.database, identity, "read", "contents", path)
     kernel = await host.start(
         identity,
         name=text_field(body, "name"),
-        path=text_field(body, "path") or "",
-        kernel_id=text_field(body, "kernel_id"),
+        path=path,
+        # Whether another has a kernel with an id is not to be found out by choosing it.
+        kernel_id=text_field(body, "kernel_id") if identity.admin else None,
         env=env,
     )
     base_url = request.app.state.settings.base_url

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from app.auth.access import allow
 from app.auth.identity import Identity
+from app.auth.revocations import CLOSE_CODE, CLOSE_REASON, Revocations
 from app.db.engine import Database
 from app.documents.store import DocumentStore
 from app.errors import NotFoundError
@@ -57,13 +58,21 @@ async def kernel_channels(
         raise NotFoundError(f"Kernel is dead: {kernel_id}", reason=kernel.reason)
     session_id = websocket.query_params.get("session_id") or None
     subprotocol = V1 if V1 in websocket.scope["subprotocols"] else None
+    revocations: Revocations = websocket.app.state.revocations
     client = kernel.clients.attach(identity, session_id)
     database: Database = websocket.app.state.database
     documents: DocumentStore = websocket.app.state.documents
     try:
         await _count(database, kernel)
         await websocket.accept(subprotocol)
-        await _serve(websocket, kernel, client, subprotocol)
+        with revocations.watch(
+            identity,
+            "execute",
+            "kernels",
+            kernel_id,
+            on_ended=lambda: client.end(CLOSE_CODE, CLOSE_REASON),
+        ):
+            await _serve(websocket, kernel, client, subprotocol)
     finally:
         kernel.clients.detach(client)
         for document_id in client.keeper.documents:
@@ -76,7 +85,7 @@ async def _count(database: Database, kernel: RunningKernel) -> None:
     """Store how many websockets the kernel has; the last to write knows best."""
 
     async def store() -> None:
-        async with kernel.counting, database.transaction() as tx:
+        async with kernel.counting, database.transaction(as_server=True) as tx:
             await tx.execute(
                 update(Kernel)
                 .where(Kernel.id == kernel.id)

@@ -26,7 +26,7 @@ async def list_kernelspecs(
     database: Database = request.app.state.database
     default = request.app.state.kernels.default_name()
     specs = await _find(request)
-    async with database.transaction() as tx:
+    async with database.transaction(as_server=True) as tx:
         await _record(tx, specs, default)
     return {"default": default, "kernelspecs": specs}
 

@@ -99,7 +99,7 @@ class Metrics:
             .where(Terminal.server_id == host.server_id, Terminal.ended_at.is_(None))
         )
         executions = select(Execution.status, func.count()).group_by(Execution.status)
-        async with database.read() as tx:
+        async with database.read(as_server=True) as tx:
             found = (await tx.execute(kernels)).all()
             self._kernels.clear()
             for name, count in found:

@@ -34,6 +34,7 @@ from app.recorder.operations import (
     UpdateDisplay,
 )
 from app.recorder.tracked_comms import TrackedComm, TrackedComms
+from models.base import uuid7
 from models.codec import encode_text
 
 # Finished executions remembered for outputs that come late (threads, background tasks).
@@ -259,7 +260,7 @@ class Tracker:
     def _foreign(self, message: Message) -> tuple[Tracked, NewExecution]:
         """Return a new execution for a request that reached the kernel past this server."""
         code = str(message.content.get("code", ""))
-        tracked = Tracked(uuid.uuid4(), None, is_ours=False)
+        tracked = Tracked(uuid7(), None, is_ours=False)
         msg_id = message.parent_id or str(tracked.id)
         self._remember(msg_id, tracked)
         values = {

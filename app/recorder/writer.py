@@ -44,6 +44,7 @@ from app.recorder.operations import (
     UpdateDisplay,
 )
 from models import Cell, Execution, InputRequest, Kernel, Output
+from models.executions import KEPT
 
 # Adjacent pieces of a stream are joined into rows up to this many characters.
 _STREAM_ROW = 64 * 1024
@@ -183,6 +184,7 @@ class BatchWriter:
         text = output.get("text")
         return {
             "execution_id": op.execution_id,
+            "partition_id": op.execution_id or KEPT,
             "seq": op.seq,
             "kernel_id": self._kernel_id,
             "cell_id": cell_id,
@@ -270,6 +272,7 @@ class BatchWriter:
                 update(Output)
                 .where(
                     Output.execution_id == execution_id,
+                    Output.partition_id.in_([execution_id or KEPT, KEPT]),
                     Output.kernel_id == self._kernel_id,
                     Output.comm_id == comm_id,
                     Output.cleared_at.is_(None),

@@ -17,7 +17,7 @@ _REASON = "its process has gone"
 
 async def settle_servers(database: Database, documents: DocumentStore, host: KernelHost) -> None:
     """Settle servers of this machine that ended without notice, with their kernels."""
-    async with database.transaction() as tx:
+    async with database.transaction(as_server=True) as tx:
         await settle_dead_servers(tx, documents, host.server_id)
 
 
@@ -32,7 +32,7 @@ async def settle_kernels(
     limit = 2 * settings.kernel_poll_seconds + 1
     kernels = [host.get(kernel_id) for kernel_id in host.ids()]
     await asyncio.gather(*(_notice_death(kernel, limit) for kernel in kernels))
-    async with database.transaction() as tx:
+    async with database.transaction(as_server=True) as tx:
         lost = (
             await tx.execute(
                 select(Kernel)

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Select, func, select
 
-from app.auth.access import allow
+from app.auth.access import allow, may, require
 from app.auth.identity import Identity
 from app.db.engine import Database, Transaction
 from app.documents.store import DocumentStore
@@ -87,6 +87,8 @@ async def create_session(
         storable(body[field], field)
     path, kind = body["path"].lstrip("/"), body["type"]
     _check_texts(body)
+    if kind == "notebook":
+        await require(request.app.state.database, identity, "execute", "contents", path)
     # One request at a time makes the session of a path: two windows opening it share a kernel.
     locks: WeakValueDictionary[str, asyncio.Lock] = request.app.state.session_locks
     lock = locks.setdefault(path, asyncio.Lock())
@@ -142,7 +144,7 @@ async def _require_hosted(request: Request, kernel_id: str) -> None:
     """End the sessions of a kernel whose shutdown began while one was being made; 404."""
     host: KernelHost = request.app.state.kernels
     if kernel_id not in host.ids():
-        async with request.app.state.database.transaction() as tx:
+        async with request.app.state.database.transaction(as_server=True) as tx:
             await end_sessions(tx, [kernel_id])
         raise NotFoundError(f"Kernel does not exist: {kernel_id}")
 
@@ -180,10 +182,16 @@ async def _kernel_for(
     host: KernelHost = request.app.state.kernels
     kernel_id = text_field(wanted, "id") or None
     if kernel_id in host.ids():
-        yield kernel_id
-        return
+        database: Database = request.app.state.database
+        if await may(database, identity, "read", "kernels", kernel_id):
+            # A session shows the kernel to whoever sees the session's document.
+            await require(database, identity, "share", "kernels", kernel_id)
+            yield kernel_id
+            return
     if kernel_id is not None:
         check_kernel_id(kernel_id)
+        if not identity.admin:
+            kernel_id = None  # whether another has a kernel with this id is not to be found out
     name = text_field(wanted, "name")
     folder = path.rpartition("/")[0]
 
@@ -233,6 +241,8 @@ async def update_session(
         before, old_kernel = await read_session(tx, session_id)
     path = (text_field(body, "path") or before.path).lstrip("/")
     kind = text_field(body, "type") or before.type
+    if kind == "notebook":
+        await require(database, identity, "execute", "contents", path)
     document_id = await _document_of(request, identity, path, kind)
     async with _changed_kernel(request, identity, body, old_kernel.id, path) as kernel_id:
         async with database.transaction() as tx:
@@ -245,6 +255,7 @@ async def update_session(
         if kernel_id != old_kernel.id:
             await _require_hosted(request, kernel_id)
     if kernel_id != old_kernel.id and old_kernel.id in host.ids():
+        await require(database, identity, "write", "kernels", old_kernel.id)
         await host.shutdown(old_kernel.id, "its session changed to another kernel")
     return model
 
@@ -258,7 +269,10 @@ async def _changed_kernel(
         yield current
         return
     host: KernelHost = request.app.state.kernels
-    if (kernel_id := text_field(wanted, "id")) and kernel_id not in host.ids():
+    if (kernel_id := text_field(wanted, "id")) and not (
+        kernel_id in host.ids()
+        and await may(request.app.state.database, identity, "read", "kernels", kernel_id)
+    ):
         raise BadRequestError(f"No such kernel: {kernel_id}")
     async with _kernel_for(request, identity, wanted, path) as changed:
         yield changed
@@ -266,7 +280,7 @@ async def _changed_kernel(
 
 @router.delete("/api/sessions/{session_id}", status_code=204)
 async def delete_session(
-    session_id: str, request: Request, _: Annotated[Identity, allow("write", "sessions")]
+    session_id: str, request: Request, identity: Annotated[Identity, allow("write", "sessions")]
 ) -> None:
     """End a session and its kernel."""
     host: KernelHost = request.app.state.kernels
@@ -274,9 +288,10 @@ async def delete_session(
     async with database.read() as tx:
         kernel = (await read_session(tx, session_id))[1]
     if kernel.id in host.ids():
+        await require(database, identity, "write", "kernels", kernel.id)
         await host.shutdown(kernel.id)
         return
-    async with database.transaction() as tx:
+    async with database.transaction(as_server=True) as tx:
         session = (await read_session(tx, session_id))[0]
         session.ended_at = func.now()
 

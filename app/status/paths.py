@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from app.auth.access import allow
+from app.auth.access import allow, may
 from app.auth.identity import Identity
 from app.contents.disk import Disk
+from app.db.engine import Database
 from app.errors import BadRequestError, DomainError, NotFoundError
 from app.kernels.host import KernelHost
 from app.web import storable
@@ -20,18 +21,22 @@ router = APIRouter()
 @router.get("/api/resolvePath")
 async def resolve_path(
     request: Request,
-    _: Annotated[Identity, allow("read", "api")],
+    identity: Annotated[Identity, allow("read", "api")],
     path: Annotated[str, Query()],
     kernel: str | None = None,
 ) -> dict[str, Any]:
     """Return a path as the server's contents have it, and as the `kernel` sees it."""
     storable(path, "path")
     resolved = []
+    database: Database = request.app.state.database
     found = await _in_contents(request.app.state.disk, path)
-    if found is not None:
+    if found is not None and await may(database, identity, "read", "contents", found):
         resolved.append({"scope": "server", "path": found})
     answer: dict[str, Any] = {"resolved": resolved}
-    if kernel:
+    if kernel and not await may(database, identity, "execute", "kernels", kernel):
+        reason = f"Kernel {kernel} could not be found"
+        answer["unresolved"] = [{"scope": "kernel", "reason": reason}]
+    elif kernel:
         host: KernelHost = request.app.state.kernels
         try:
             process = host.get(kernel).process

@@ -32,10 +32,8 @@ async def version() -> dict[str, str]:
 
 
 @router.get("/api/status")
-async def status(
-    request: Request, _: Annotated[Identity, allow("read", "server")]
-) -> dict[str, Any]:
-    """Return activity and counts, as Jupyter Server does."""
+async def status(request: Request, _: Annotated[Identity, allow("read", "api")]) -> dict[str, Any]:
+    """Return activity and counts, as Jupyter Server does, of the kernels that the asker sees."""
     kernels = (
         select(func.count(), func.coalesce(func.sum(Kernel.connections), 0))
         .select_from(Kernel)
@@ -45,11 +43,12 @@ async def status(
     started = select(func.max(ServerProcess.started_at)).where(ServerProcess.stopped_at.is_(None))
     async with request.app.state.database.read() as tx:
         count, connections = (await tx.execute(kernels)).one()
+        last = (await tx.execute(activity)).scalar_one()
+    async with request.app.state.database.read(as_server=True) as tx:
         began = (await tx.execute(started)).scalar_one()
-        last = (await tx.execute(activity)).scalar_one() or began
     return {
         "started": isoformat(began),
-        "last_activity": isoformat(max(last, began)),
+        "last_activity": isoformat(max(last or began, began)),
         "connections": connections,
         "kernels": count,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from app.auth.revocations import CLOSE_CODE, CLOSE_REASON, Watch
 from app.terminals.pty import Pty
 
 # What may wait for one client, in characters, before it is shown the present instead of all.
@@ -38,10 +39,11 @@ class TerminalClient:
     the recent output afresh as soon as it can take more.
     """
 
-    def __init__(self, websocket: WebSocket, pty: Pty) -> None:
+    def __init__(self, websocket: WebSocket, pty: Pty, access: Watch) -> None:
         self.size: tuple[int | None, int | None] = (None, None)
         self._websocket = websocket
         self._pty = pty
+        self._access = access
         self._pending: list[str] = []
         self._pending_size = 0
         self._lags = False
@@ -75,7 +77,7 @@ class TerminalClient:
         if past := self._pty.read_buffer.text():
             self.on_pty_read(past)
         with self._pty.joined(self):
-            parts = (self._receive(), self._type(), self._pass_on())
+            parts = (self._receive(), self._type(), self._pass_on(), self._end_with_access())
             tasks = [asyncio.create_task(part) for part in parts]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -89,6 +91,10 @@ class TerminalClient:
                 return
         if self._died:
             await self._websocket.close()
+
+    async def _end_with_access(self) -> None:
+        await self._access.ended.wait()
+        raise ClientError(CLOSE_CODE, CLOSE_REASON)
 
     async def _pass_on(self) -> None:
         while True:
@@ -151,9 +157,9 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value <= _LARGEST
 
 
-async def serve_client(websocket: WebSocket, pty: Pty) -> None:
+async def serve_client(websocket: WebSocket, pty: Pty, access: Watch) -> None:
     """Serve a client of a terminal on an accepted websocket."""
     try:
-        await TerminalClient(websocket, pty).serve()
+        await TerminalClient(websocket, pty, access).serve()
     except (WebSocketDisconnect, RuntimeError):
         return  # it has left

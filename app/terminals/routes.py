@@ -8,6 +8,7 @@ from starlette.websockets import WebSocket
 
 from app.auth.access import allow
 from app.auth.identity import Identity
+from app.auth.revocations import Revocations
 from app.errors import BadRequestError, NotFoundError
 from app.terminals.client import serve_client
 from app.terminals.terminals import Terminals
@@ -66,9 +67,13 @@ async def delete_terminal(
 
 @router.websocket("/terminals/websocket/{terminal_id}")
 async def connect_terminal(
-    terminal_id: str, websocket: WebSocket, _: Annotated[Identity, allow("execute", "terminals")]
+    terminal_id: str,
+    websocket: WebSocket,
+    identity: Annotated[Identity, allow("execute", "terminals")],
 ) -> None:
     """See and type into a terminal, in terminado's protocol."""
     pty = _terminals(websocket.app.state).get(terminal_id)
     await websocket.accept()
-    await serve_client(websocket, pty)
+    revocations: Revocations = websocket.app.state.revocations
+    with revocations.watch(identity, "execute", "terminals", terminal_id) as access:
+        await serve_client(websocket, pty, access)

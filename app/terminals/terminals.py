@@ -84,7 +84,7 @@ class Terminals:
     async def settle(self) -> None:
         """Say of the rows whose server has ended, or has no such terminal, that they have too."""
         stopped = select(ServerProcess.id).where(ServerProcess.stopped_at.is_not(None))
-        async with self._starting, self._database.transaction() as tx:
+        async with self._starting, self._database.transaction(as_server=True) as tx:
             await tx.execute(
                 update(Terminal)
                 .where(
@@ -157,7 +157,7 @@ class Terminals:
         """Make the row of a terminal to be started, with the first free number without a name."""
         await self._write()  # names of ended terminals are free again
         while True:
-            async with self._database.read() as tx:
+            async with self._database.read(as_server=True) as tx:
                 taken = {row.name for row in await _living(tx)}
             if name in taken:
                 raise ConflictError(f"A terminal named {name} exists already")
@@ -224,7 +224,7 @@ class Terminals:
         ended, active = dict(self._ended), dict(self._active)
         if not ended and not active:
             return
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(as_server=True) as tx:
             for terminal_id in sorted(ended.keys() | active.keys()):
                 values: dict[str, Any] = {}
                 if terminal_id in active:

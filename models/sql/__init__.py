@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("functions", "triggers", "views", "policies")
+FOLDERS = ("roles", "functions", "triggers", "views", "policies", "grants", "partitions")
 
 
 def files() -> list[tuple[str, str]]:

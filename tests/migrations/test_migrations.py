@@ -39,9 +39,31 @@ CATALOGUE = {
     "policies": """
         SELECT tablename, policyname, cmd, roles::text, qual, with_check
         FROM pg_policies WHERE schemaname = 'public'""",
+    "privileges": """
+        SELECT relname, a.privilege_type, grantee.rolname
+        FROM pg_class, aclexplode(relacl) a JOIN pg_roles grantee ON grantee.oid = a.grantee
+        WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('analytics'))
+        AND relname <> 'alembic_version'""",
+    "privileges on columns": """
+        SELECT attrelid::regclass::text, attname, a.privilege_type, grantee.rolname
+        FROM pg_attribute, aclexplode(attacl) a JOIN pg_roles grantee ON grantee.oid = a.grantee
+        WHERE attrelid >= 16384""",
+    "privileges on functions": """
+        SELECT proname, coalesce(proacl::text, '') FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace""",
+    "schemas": "SELECT nspname FROM pg_namespace WHERE nspname = 'analytics'",
+    "analytics": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'analytics'",
     "row security": """
         SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
-        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace""",
+        WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace""",
+    "partitions": """
+        SELECT relname, pg_get_expr(relpartbound, oid), relrowsecurity FROM pg_class
+        WHERE relispartition AND relkind = 'r'""",
+    "indexes of partitions": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'partitions'",
+    "constraints of partitions": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(c.oid)
+        FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid
+        WHERE t.relnamespace::regnamespace::text = 'partitions' AND contype <> 'n'""",
 }
 
 

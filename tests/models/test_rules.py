@@ -8,6 +8,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from models import Cell, Content, Document, Execution, InputRequest, Kernel, Notebook, Output, User
+from models.base import uuid7
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -15,7 +16,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 async def execution(database):
     """A running execution, with the kernel and user it needs."""
-    user, made = User(id=uuid.uuid4(), name="ada"), uuid.uuid4()
+    user, made = User(id=uuid.uuid4(), name="ada"), uuid7()
     async with database.transaction() as tx:
         tx.add(user)
         await tx.flush()
@@ -66,9 +67,31 @@ async def test_outputs_are_appended_only(database, execution):
     async with database.transaction() as tx:
         await tx.execute(insert(Output).values(values))
     await refused(database, update(Output).values(text="b"), "can only be appended")
-    await refused(database, insert(Output).values(values), "outputs_execution_id_seq_key")
+    await refused(database, insert(Output).values(values), "execution_id_seq_key")
     async with database.transaction() as tx:
         await tx.execute(update(Output).values(data={"a": 1}, cleared_at=NOW))
+
+
+async def test_a_message_id_is_unique_for_its_kernel(database, execution):
+    async with database.transaction() as tx:
+        row = (await tx.execute(select(Execution.__table__))).mappings().one()
+    values = {key: value for key, value in row.items() if key != "seq"} | {"id": uuid7()}
+    await refused(database, insert(Execution).values(values), "kernel_id_msg_id_key")
+
+
+async def test_outputs_are_where_their_execution_is(database, execution):
+    values = {"execution_id": execution, "seq": 1, "output_type": "stream", "text": "a"}
+    stray = insert(Output).values({**values, "partition_id": uuid7()})
+    await refused(database, stray, "partition_is_of_execution")
+    unknown = insert(Output).values({**values, "execution_id": uuid7()})
+    await refused(database, unknown, "execution_id_fkey")
+    async with database.transaction() as tx:
+        await tx.execute(insert(Output).values(values))
+        await tx.execute(insert(Output).values(output_type="stream", text="of a file"))
+        found = select(Output.text, text("tableoid::regclass::text")).order_by(Output.id)
+        rows = [tuple(row) for row in await tx.execute(found)]
+    this_month = f"partitions.outputs_{datetime.now(UTC):%Y_%m}_01"
+    assert rows == [("a", this_month), ("of a file", "partitions.outputs_kept")]
 
 
 async def test_input_is_answered_once_and_passwords_have_no_value(database, execution):

@@ -135,6 +135,20 @@ export interface ExecutionRecord {
   reply?: Record<string, unknown> | null;
 }
 
+/** That a user is in a group. */
+export interface GroupMemberRecord {
+  group_id: string;
+  user_id: string;
+  created_at: string;
+}
+
+/** Users who are given permissions together. */
+export interface GroupRecord {
+  id: string;
+  name: string;
+  created_at: string;
+}
+
 /** A question that running code asks (`input()`, `getpass()`); anyone allowed may answer, once. */
 export interface InputRequestRecord {
   id: string;
@@ -317,6 +331,14 @@ export interface Tables {
       | "actor_id"
       | "status";
   };
+  group_members: {
+    record: GroupMemberRecord;
+    filter: "group_id" | "user_id";
+  };
+  groups: {
+    record: GroupRecord;
+    filter: "id" | "name";
+  };
   input_requests: {
     record: InputRequestRecord;
     filter: "id" | "execution_id" | "kernel_id" | "status";
@@ -369,6 +391,8 @@ export const ID_COLUMNS: { readonly [table: string]: readonly string[] } = {
   contents: ["id"],
   documents: ["id"],
   executions: ["id"],
+  group_members: ["group_id", "user_id"],
+  groups: ["id"],
   input_requests: ["id"],
   kernels: ["id"],
   kernelspecs: ["id"],

@@ -15,6 +15,8 @@ SELECT datastore_watch(
     '{actor_id, cell_id, document_id, id, kernel_id, path, session_id, status}',
     withheld => '{idempotency_key}'
 );
+SELECT datastore_watch('group_members', '{group_id, user_id}', id => '{group_id, user_id}');
+SELECT datastore_watch('groups', '{id, name}');
 SELECT datastore_watch(
     'input_requests',
     '{execution_id, id, kernel_id, status}',
@@ -27,7 +29,11 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('kernelspecs', '{id, name}', withheld => '{refreshed_at}');
 SELECT datastore_watch('notebooks', '{id}');
-SELECT datastore_watch('outputs', '{cell_id, comm_id, execution_id, id, kernel_id}');
+SELECT datastore_watch(
+    'outputs',
+    '{cell_id, comm_id, execution_id, id, kernel_id}',
+    withheld => '{partition_id}'
+);
 SELECT datastore_watch('presence', '{id, server_id, user_id}');
 SELECT datastore_watch(
     'server_status',
@@ -36,4 +42,4 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('sessions', '{document_id, id, kernel_id, owner_id, path, type}');
 SELECT datastore_watch('terminals', '{id, name, owner_id, server_id}', withheld => '{cwd}');
-SELECT datastore_watch('users', '{id, name}');
+SELECT datastore_watch('users', '{id, name}', withheld => '{home_id}');

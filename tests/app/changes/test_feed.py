@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from app.db.doorbell import asyncpg_url
 from app.settings import Settings
-from tests.feed import Follower, following
+from tests.feed import following
 from tests.live import LiveServer, live, receive_json, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -216,7 +216,12 @@ async def test_unsubscribing_and_mistakes(server, sql):
             ({"type": "subscribe", "id": "a", "table": "kernels", "cursor": 1}, "bad_message"),
             ({"type": "subscribe", "id": "a", "table": "kernels", "where": []}, "bad_message"),
             (
-                {"type": "subscribe", "id": "a", "table": "kernels", "columns": ["connection_info"]},
+                {
+                    "type": "subscribe",
+                    "id": "a",
+                    "table": "kernels",
+                    "columns": ["connection_info"],
+                },
                 "unknown_column",
             ),
             (
@@ -386,5 +391,3 @@ async def test_text_that_postgresql_cannot_hold_arrives_as_it_was(server, sql):
         )
         await follower.until(lambda: user in follower.records["u"])
         assert follower.records["u"][user]["full_name"] == "a\x00b\ud800"
-
-

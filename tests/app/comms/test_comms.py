@@ -65,7 +65,7 @@ async def recorded(client, comm, count):
 
 async def test_open_send_read_close(client, kernel):
     buffers = [base64.b64encode(b"\x00\xffopen").decode()]
-    odd = {"text": "\ud800\x00", "n": 1.5}
+    odd = {"text": "\ud800\x00", "n": 1.5, "\udfff\x00": {"\ud800": 1}}
     body = json.dumps(
         {"target_name": "echo", "data": odd, "metadata": {"k": 1}, "buffers": buffers}
     )

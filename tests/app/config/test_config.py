@@ -44,6 +44,27 @@ async def test_put_get_patch(client, database_url, settings, tmp_path):
     assert await get(client) == {}
 
 
+async def test_objects_and_other_values_take_each_others_place(client, config_dirs):
+    """jupyter_server answers 500 to these."""
+    write(config_dirs[0] / "notebook.d" / "a.json", {"packaged": 1, "deep": {"packaged": 2}})
+    steps = [
+        ({"a": 1}, {"a": 1}),
+        ({"a": {"b": "\x00"}}, {"a": {"b": "\x00"}}),
+        ({"a": {"b": {"\ud800": []}}}, {"a": {"b": {"\ud800": []}}}),
+        ({"a": "x"}, {"a": "x"}),
+        ({"a": {}}, {}),
+        ({"packaged": {"b": 3}, "deep": 4}, {"packaged": {"b": 3}, "deep": 4}),
+    ]
+    packaged = await get(client)
+    for changes, own in steps:
+        response = await client.patch("/api/config/notebook", content=json.dumps(changes))
+        assert (response.status_code, response.json()) == (200, {**packaged, **own})
+        assert await get(client) == {**packaged, **own}
+    body = json.dumps({"packaged": {"b": 3}, "a": {"b": 1}})
+    assert (await client.put("/api/config/notebook", content=body)).status_code == 204
+    assert await get(client) == {**packaged, "packaged": {"b": 3}, "a": {"b": 1}}
+
+
 async def test_rows_survive_and_no_file_is_written(database_url, settings, tmp_path, config_dirs):
     async with serving(settings, database_url, tmp_path / "data") as client:
         await client.put("/api/config/notebook", json={"kept": True})

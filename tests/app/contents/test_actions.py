@@ -351,6 +351,7 @@ BAD_REQUESTS = [
     ("PUT", "t.txt", {"type": "file", "format": "text", "content": "\udc80"}, 400),
     ("PUT", "t.txt", {"type": "file", "format": "text", "content": {"a": 1}}, 400),
     ("PUT", "t.txt", {"type": "file", "format": 5, "content": "x"}, 400),
+    ("PUT", "t.txt", {"type": "file", "format": {}, "content": "x"}, 400),
     ("PUT", "t.txt", {"path": 5, "type": "file"}, 400),
     ("PUT", "t.txt/x", {"type": "file", "format": "text", "content": ""}, 400),
     ("PUT", "d", {"type": "notebook", "content": notebook()}, 400),
@@ -360,6 +361,8 @@ BAD_REQUESTS = [
     ("POST", "", {"type": 5}, 400),
     ("POST", "", {"copy_from": "../x"}, 400),
     ("POST", "", {"copy_from": ["x"]}, 400),
+    *(("POST", target, {"copy_from": "d"}, 400) for target in ("d", "d/e", "link")),
+    *(("POST", target, {"copy_from": source}, 400) for target in ("", "d") for source in "./"),
     ("POST", ".hidden", {"type": "file"}, 404),
     ("POST", "a%00", {"type": "file"}, 404),
     ("DELETE", "", None, 400),
@@ -384,7 +387,8 @@ BAD_REQUESTS = [
 
 async def test_bad_requests_change_nothing(client, root_dir):
     (root_dir / "t.txt").write_text("x")
-    (root_dir / "d").mkdir()
+    (root_dir / "d" / "e").mkdir(parents=True)
+    (root_dir / "link").symlink_to("d/e")
     (root_dir / ".hidden").mkdir()
     before = sorted(str(place) for place in root_dir.parent.rglob("*"))
     for method, path, body, status in BAD_REQUESTS:

@@ -14,6 +14,7 @@ from app.documents.outputs import as_shown, columns_of
 from app.documents.store import DocumentStore
 from app.settings import Settings
 from models import Cell, Document, Execution, Kernel, Output, User
+from models.base import uuid7
 
 
 def code(source="", outputs=(), **extra):
@@ -60,7 +61,7 @@ class Recorder:
             self.user_id = user.id
 
     async def execution(self, tx, document_id, cell_id):
-        execution_id = uuid.uuid4()
+        execution_id = uuid7()
         await tx.execute(
             insert(Execution).values(
                 id=execution_id,

@@ -3,10 +3,12 @@
 import asyncio
 import itertools
 import json
+import re
 import socket
 
 from tests.kernels import execute, finished, run, start_kernel, until
 from tests.servers import TOKEN, serving_process
+from tests.websockets import listening
 
 NUL, LONE = "a\0b", "\ud800"
 
@@ -112,6 +114,29 @@ async def test_code_of_any_text_runs_or_fails_and_is_kept(client):
         assert record["user_expressions"] == {LONE: "1"}
         assert record["finished_at"]
     assert (await run(client, kernel, "1"))["status"] == "ok"
+
+
+async def test_an_unexpected_error_costs_no_connection(settings, database_url, tmp_path):
+    """Closed after the answer, the connection would fail the client's next request."""
+    async with listening(settings, database_url, tmp_path / "data") as client:
+        client.app.state.contents = None  # whoever uses it fails
+        address = client.base_url.host, client.base_url.port
+        reader, writer = await asyncio.open_connection(*address)
+        for method, path, status in (
+            ("POST", "/api/contents", 500),
+            ("DELETE", "/api/contents/x", 500),
+            ("GET", "/api/status", 200),
+        ):
+            head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}"
+            writer.write(f"{head}\r\nContent-Length: 0\r\n\r\n".encode())
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            (length,) = re.findall(r"content-length: (\d+)", answer)
+            body = json.loads(await reader.readexactly(int(length)))
+            assert answer.startswith(f"http/1.1 {status} "), answer
+            assert "connection: close" not in answer
+            if status == 500:
+                assert body == {"message": "Internal server error", "reason": None}
+        writer.close()
 
 
 async def test_nobody_is_waited_for_who_went_away(client):

@@ -149,6 +149,22 @@ class ExecutionRecord(TypedDict):
     reply: NotRequired[dict[str, Any] | None]
 
 
+class GroupMemberRecord(TypedDict):
+    """That a user is in a group."""
+
+    group_id: str
+    user_id: str
+    created_at: str
+
+
+class GroupRecord(TypedDict):
+    """Users who are given permissions together."""
+
+    id: str
+    name: str
+    created_at: str
+
+
 class InputRequestRecord(TypedDict):
     """A question that running code asks (`input()`, `getpass()`); anyone allowed may answer, once."""
 
@@ -301,6 +317,8 @@ ID_COLUMNS: dict[str, tuple[str, ...]] = {
     "contents": ("id",),
     "documents": ("id",),
     "executions": ("id",),
+    "group_members": ("group_id", "user_id"),
+    "groups": ("id",),
     "input_requests": ("id",),
     "kernels": ("id",),
     "kernelspecs": ("id",),
@@ -340,6 +358,12 @@ class TypedTables:
 
     @overload
     def table(self, name: Literal["executions"]) -> Table[ExecutionRecord]: ...
+
+    @overload
+    def table(self, name: Literal["group_members"]) -> Table[GroupMemberRecord]: ...
+
+    @overload
+    def table(self, name: Literal["groups"]) -> Table[GroupRecord]: ...
 
     @overload
     def table(self, name: Literal["input_requests"]) -> Table[InputRequestRecord]: ...

@@ -8,8 +8,8 @@ import { WebSocket } from "ws";
 import { ApiError, type Change, Datastore, FeedError, NotAllowedError } from "../../src/index.js";
 import type { LiveTable } from "../../src/table.js";
 
-const url = process.env["DATASTORE_URL"] ?? "";
-const token = process.env["DATASTORE_TOKEN"] ?? "";
+const url = process.env.DATASTORE_URL ?? "";
+const token = process.env.DATASTORE_TOKEN ?? "";
 
 /** What someone knows who has only the first records and then each change. */
 class Copy<R extends object> {
@@ -111,7 +111,7 @@ names.close();
 
 store.sayPresence({ path: "node folder", state: "active" });
 const presence = await store.table("presence").live();
-await presence.waitFor((live) => live.get(store.presenceId ?? "")?.data?.["state"] === "active");
+await presence.waitFor((live) => live.get(store.presenceId ?? "")?.data?.state === "active");
 
 // Endless code, during which the server is killed.
 const endless = await store.executions.execute(
@@ -129,7 +129,7 @@ assert.equal(store.status, "live");
 await kernels.assertTrue(await store.table("kernels").read());
 await executions.assertTrue(await store.table("executions").read(3));
 await outputs.assertTrue(await store.table("outputs").where({ kernel_id: kernel.id }).read());
-await presence.waitFor((live) => live.get(store.presenceId ?? "")?.data?.["state"] === "active");
+await presence.waitFor((live) => live.get(store.presenceId ?? "")?.data?.state === "active");
 
 const open = kernels.live.waitFor(() => false);
 store.close();

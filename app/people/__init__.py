@@ -1,0 +1,1 @@
+"""Users, groups, tokens, permissions and share links: what the commands and `/api/users` do."""

@@ -1,0 +1,46 @@
+-- What the roles may do at all; the policies say to which rows. A table that is not named here is
+-- closed to both: whoever adds one grants it, and gives it policies.
+GRANT USAGE ON SCHEMA public TO datastore_request, datastore_analyst;
+GRANT USAGE ON SCHEMA analytics TO datastore_request, datastore_analyst;
+GRANT SELECT ON
+    users, groups, group_members, tokens, permissions, share_links, audit, server_status,
+    kernelspecs, kernels, sessions, contents, checkpoints, documents, document_updates,
+    document_snapshots, notebooks, cells, executions, outputs, input_requests, comms,
+    comm_messages, terminals, config_sections, execution_history
+    TO datastore_request;
+GRANT UPDATE (full_name, display_name, initials, avatar_url, color) ON users TO datastore_request;
+GRANT INSERT, UPDATE, DELETE ON contents, document_updates, document_snapshots, notebooks, cells,
+    outputs, config_sections TO datastore_request;
+GRANT UPDATE ON documents, input_requests TO datastore_request;
+GRANT INSERT, UPDATE ON kernels, sessions TO datastore_request;
+GRANT INSERT ON executions, terminals TO datastore_request;
+GRANT SELECT, INSERT ON idempotency_keys TO datastore_request;
+
+-- No secret and no key: not `tokens`, not `connection_info`.
+GRANT SELECT ON
+    users, groups, group_members, kernelspecs, sessions, contents, checkpoints, documents,
+    notebooks, cells, executions, outputs, input_requests, comms, execution_history
+    TO datastore_analyst;
+GRANT SELECT (id, name, path, execution_state, reason, incarnation, connections, owner_id,
+    server_id, created_at, last_activity, ended_at) ON kernels TO datastore_analyst;
+GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO datastore_request, datastore_analyst;
+ALTER DEFAULT PRIVILEGES IN SCHEMA analytics
+    GRANT SELECT ON TABLES TO datastore_request, datastore_analyst;
+
+-- What tells of others is not for people's own logins; what the policies call is for all.
+REVOKE ALL ON FUNCTION datastore_may(uuid, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_scope(uuid, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_shared_kernels(uuid, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_grants(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_create_login(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_drop_login(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION datastore_detach_outputs(bigint[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION datastore_may(uuid, text, text, text) TO datastore_request;
+GRANT EXECUTE ON FUNCTION datastore_detach_outputs(bigint[]) TO datastore_request;
+
+-- The server's own role adds to the audit and reads it, and no more.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON audit FROM %I', current_user);
+END
+$$;

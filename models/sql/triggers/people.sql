@@ -1,0 +1,20 @@
+CREATE OR REPLACE TRIGGER users_tell AFTER INSERT OR UPDATE OF disabled_at, admin, home_id ON users
+FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+CREATE OR REPLACE TRIGGER tokens_tell AFTER UPDATE OF revoked_at, expires_at, scopes OR DELETE ON tokens
+FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+CREATE OR REPLACE TRIGGER group_members_tell AFTER INSERT OR UPDATE OR DELETE ON group_members
+FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+CREATE OR REPLACE TRIGGER permissions_tell AFTER INSERT OR UPDATE OR DELETE ON permissions
+FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+CREATE OR REPLACE TRIGGER sessions_tell AFTER UPDATE OF ended_at, kernel_id, document_id ON sessions
+FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+CREATE OR REPLACE TRIGGER contents_tell AFTER UPDATE OF path ON contents
+FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+
+CREATE OR REPLACE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+CREATE OR REPLACE TRIGGER permissions_audit AFTER INSERT OR UPDATE OR DELETE ON permissions
+FOR EACH ROW EXECUTE FUNCTION datastore_audit_permissions();
+CREATE OR REPLACE TRIGGER executions_audit AFTER INSERT ON executions
+FOR EACH ROW WHEN (NEW.actor_id <> NEW.run_as_id)
+EXECUTE FUNCTION datastore_audit_executions();

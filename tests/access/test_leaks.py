@@ -1,0 +1,451 @@
+"""The leak matrix: every route, websocket, table and view, for every kind of person.
+
+The tables below say who may do what. A route or a table that is not in them fails the test, and so
+does an answer that tells a thing one may not see from one that is not there.
+"""
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import websockets
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from app.auth.access import declarations
+from app.db import asker
+from models import Base
+from tests.access.world import (
+    EVERYONE,
+    FOLDER,
+    KINDS,
+    NOBODIES,
+    NOTEBOOK,
+    READERS,
+    RUNNERS,
+    SHARERS,
+    WRITERS,
+    World,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ADMIN = {"admin"}
+OLGA = {"olga"}
+# Who may do it to Olga's kernel without her kernel being shared: herself.
+OWNERS = OLGA | ADMIN
+ON_SERVER = OLGA | ADMIN  # Olga may read and execute on the server
+PUBLIC = set(KINDS)
+TEXT = f"{FOLDER}/text.txt"
+
+
+@dataclass
+class Case:
+    """Who is let through; everybody else gets 403, and 404 if `seen_by` does not have them.
+
+    `denied_only` are not asked when they are allowed, since that would end what others need.
+    """
+
+    allowed: set[str]
+    seen_by: set[str] | None = None  # None: the route names nothing that could be invisible
+    path: str = ""
+    body: Any = None
+    denied_only: bool = False
+    also: dict[str, str] = field(default_factory=dict)
+
+
+def kind(allowed: set[str], **more: Any) -> Case:
+    """A case of a route that names no single thing."""
+    return Case(allowed, None, **more)
+
+
+def file(allowed: set[str], path: str = TEXT, **more: Any) -> Case:
+    return Case(allowed, READERS, path=path, **more)
+
+
+def kernel(allowed: set[str], **more: Any) -> Case:
+    return Case(allowed, READERS, **more)
+
+
+NONE = {"denied_only": True}
+ROUTES: dict[str, Case] = {
+    "GET /api": kind(PUBLIC),
+    "GET /login": kind(PUBLIC),
+    "POST /login": kind(PUBLIC, denied_only=True),
+    "GET /logout": kind(PUBLIC),
+    "GET /": kind(EVERYONE),
+    "POST /api/security/csp-report": kind(EVERYONE),
+    "GET /api/status": kind(EVERYONE),
+    "POST /api/status/refresh": kind(ADMIN),
+    "POST /api/shutdown": kind(ADMIN, **NONE),
+    "GET /metrics": kind(ON_SERVER),
+    "GET /api/spec.yaml": kind(EVERYONE),
+    "GET /api/me": kind(EVERYONE),
+    "PATCH /api/me": kind(EVERYONE),
+    "POST /api/me/password": kind(EVERYONE, body={}, also={"allowed": "403 or more"}),
+    "GET /api/resolvePath": kind(EVERYONE, path="?path=x"),
+    # people
+    "GET /api/users": kind(EVERYONE),
+    "POST /api/users": kind(ADMIN, body={}),
+    "PATCH /api/users/{user_id}": kind(ADMIN, body={}),
+    "GET /api/groups": kind(EVERYONE),
+    "POST /api/groups": kind(ADMIN, body={}),
+    "PATCH /api/groups/{group_id}": kind(ADMIN, body={}),
+    "DELETE /api/groups/{group_id}": kind(ADMIN, **NONE),
+    "PUT /api/groups/{group_id}/members/{user_id}": kind(ADMIN, **NONE),
+    "DELETE /api/groups/{group_id}/members/{user_id}": kind(ADMIN, **NONE),
+    "GET /api/tokens": kind(EVERYONE),
+    "POST /api/tokens": kind(EVERYONE, body={"scopes": ["read"]}),
+    "DELETE /api/tokens/{token_id}": Case(OLGA | ADMIN, OLGA | ADMIN, **NONE),
+    "GET /api/audit": kind(ADMIN),
+    "GET /api/permissions": kind(EVERYONE),
+    "POST /api/permissions": Case(
+        SHARERS, READERS, body={"path": TEXT, "role": "viewer", "everyone": "no"}
+    ),
+    "DELETE /api/permissions/{permission_id}": Case(SHARERS, SHARERS | {"member"}, **NONE),
+    "GET /api/share-links": kind(EVERYONE),
+    "POST /api/share-links": Case(SHARERS, READERS, body={"path": TEXT, "role": "viewer"}),
+    "POST /api/share-links/accept": kind(EVERYONE, body={}),
+    "DELETE /api/share-links/{link_id}": Case(OLGA | ADMIN, OLGA | ADMIN, **NONE),
+    # contents
+    "GET /api/contents": kind(EVERYONE),
+    "POST /api/contents": kind(ADMIN, **NONE),
+    "PUT /api/contents": kind(ADMIN, **NONE),
+    "PATCH /api/contents": kind(ADMIN, **NONE),
+    "DELETE /api/contents": kind(ADMIN, **NONE),
+    "POST /api/contents/refresh": file(WRITERS, body={"path": TEXT}),
+    "GET /api/contents/{path}": file(READERS),
+    "PUT /api/contents/{path}": file(
+        WRITERS, body={"type": "file", "format": "text", "content": "shared"}
+    ),
+    "POST /api/contents/{path}": file(WRITERS, FOLDER, body={"type": "file"}),
+    "PATCH /api/contents/{path}": file(WRITERS, body={"path": TEXT}),
+    "DELETE /api/contents/{path}": file(WRITERS, **NONE),
+    "GET /api/contents/checkpoints": kind(EVERYONE),
+    "GET /api/contents/{path}/checkpoints": file(READERS),
+    "POST /api/contents/{path}/checkpoints": file(WRITERS),
+    "POST /api/contents/{path}/checkpoints/{checkpoint_id}": file(WRITERS),
+    "DELETE /api/contents/{path}/checkpoints/{checkpoint_id}": file(WRITERS, **NONE),
+    "POST /api/contents/{path}/trust": file(WRITERS, NOTEBOOK),
+    "GET /files/{path}": file(READERS),
+    "HEAD /files/{path}": file(READERS),
+    "GET /api/nbconvert": kind(EVERYONE),
+    "GET /nbconvert/{format}/{path}": file(READERS, NOTEBOOK),
+    "POST /nbconvert/{format}": kind(EVERYONE, body={}),
+    "GET /api/documents/{document_id}/cells": kernel(READERS),
+    # kernels and what runs
+    "GET /api/kernelspecs": kind(EVERYONE),
+    "GET /api/kernelspecs/{name}": kind(EVERYONE),
+    "GET /kernelspecs/{name}/{path}": kind(EVERYONE, path="logo-64x64.png"),
+    "HEAD /kernelspecs/{name}/{path}": kind(EVERYONE, path="logo-64x64.png"),
+    "POST /api/kernelspecs/refresh": kind(ADMIN),
+    "GET /api/kernels": kind(EVERYONE),
+    "POST /api/kernels": kind(EVERYONE, body={"env": 1}),
+    "POST /api/kernels/refresh": kind(EVERYONE),
+    "GET /api/kernels/{kernel_id}": kernel(READERS),
+    "DELETE /api/kernels/{kernel_id}": kernel(OWNERS, **NONE),
+    "POST /api/kernels/{kernel_id}/interrupt": kernel(RUNNERS),
+    "POST /api/kernels/{kernel_id}/restart": kernel(RUNNERS, **NONE),
+    "POST /api/kernels/{kernel_id}/execute": kernel(RUNNERS, body={"code": "1", "silent": True}),
+    "WEBSOCKET /api/kernels/{kernel_id}/channels": kernel(RUNNERS),
+    **{
+        f"POST /api/kernels/{{kernel_id}}/{name}": kernel(RUNNERS, body={"code": 1, "command": 1})
+        for name in ("complete", "inspect", "is_complete", "debug")
+    },
+    "POST /api/kernels/{kernel_id}/history": kernel(RUNNERS, body={"n": "x"}),
+    "POST /api/kernels/{kernel_id}/kernel_info": kernel(RUNNERS),
+    "POST /api/kernels/{kernel_id}/comm_info": kernel(RUNNERS, body={"target_name": 1}),
+    "GET /api/kernels/{kernel_id}/comms": kernel(READERS),
+    "POST /api/kernels/{kernel_id}/comms": kernel(RUNNERS, body={}),
+    "GET /api/comms/{comm_id}": kernel(READERS),
+    "DELETE /api/comms/{comm_id}": kernel(RUNNERS, **NONE),
+    "GET /api/comms/{comm_id}/messages": kernel(READERS),
+    "POST /api/comms/{comm_id}/messages": kernel(RUNNERS, body={"data": 1}),
+    "WEBSOCKET /api/comms/{comm_id}/channel": kernel(RUNNERS),
+    "GET /api/sessions": kind(EVERYONE),
+    "POST /api/sessions": Case(
+        RUNNERS, READERS, body={"path": NOTEBOOK, "type": "notebook", "kernel": {}}
+    ),
+    "POST /api/sessions/refresh": kind(EVERYONE),
+    "GET /api/sessions/{session_id}": kernel(READERS),
+    "PATCH /api/sessions/{session_id}": kernel(OWNERS, body={}),
+    "DELETE /api/sessions/{session_id}": kernel(OWNERS, **NONE),
+    "POST /api/sessions/{session_id}/run": kernel(RUNNERS, body={"cells": []}),
+    "GET /api/executions": kind(EVERYONE),
+    "GET /api/executions/{execution_id}": kernel(READERS),
+    "GET /api/executions/{execution_id}/outputs": kernel(READERS),
+    "DELETE /api/executions/{execution_id}": kernel(RUNNERS),  # it has finished: 409
+    "POST /api/executions/{execution_id}/input": kernel(RUNNERS, body={"value": "x"}),
+    # one's own
+    "GET /api/config/{section_name}": kind(EVERYONE),
+    "PUT /api/config/{section_name}": kind(EVERYONE, **NONE),
+    "PATCH /api/config/{section_name}": kind(EVERYONE, **NONE),
+    "POST /api/events": kind(EVERYONE, body={}),
+    "WEBSOCKET /api/events/subscribe": kind(EVERYONE),
+    "GET /api/terminals": kind(EVERYONE),
+    "POST /api/terminals": kind(ON_SERVER, body={"name": "-"}),
+    "GET /api/terminals/{terminal_id}": Case(OLGA, OLGA),
+    "DELETE /api/terminals/{terminal_id}": Case(OWNERS, OLGA, **NONE),
+    "WEBSOCKET /terminals/websocket/{terminal_id}": Case(OLGA, OLGA),
+}
+
+ABSENT = {
+    "path": f"{FOLDER}/none.txt",
+    "terminal_id": "none",
+    "kernel_id": str(uuid.UUID(int=1)),
+    "session_id": str(uuid.UUID(int=1)),
+    "execution_id": str(uuid.UUID(int=1)),
+    "document_id": str(uuid.UUID(int=1)),
+    "comm_id": str(uuid.UUID(int=1)),
+    "token_id": str(uuid.UUID(int=1)),
+    "permission_id": str(uuid.UUID(int=1)),
+    "link_id": str(uuid.UUID(int=1)),
+}
+OTHERS = {
+    "user_id": "stranger",
+    "group_id": "readers",
+    "name": "python3",
+    "section_name": "notebook",
+    "format": "python",
+}
+
+
+def test_every_route_is_in_the_table(made: World) -> None:
+    known = {
+        f"{method} {re.sub(r':[a-z]+}', '}', path)}"
+        for method, path, *_ in declarations(made.server.app)
+    }
+    assert known == set(ROUTES)
+
+
+def url_of(case: Case, route: str, values: dict[str, str]) -> str:
+    path = route.partition(" ")[2]
+    url = re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
+    return url + case.path if case.path.startswith("?") else url
+
+
+async def status_of(made: World, person: str, route: str, case: Case, values: dict) -> tuple:
+    """Return the status of an answer and its text."""
+    method, url = route.partition(" ")[0], url_of(case, route, values)
+    if method == "WEBSOCKET":
+        address = f"ws://{made.server.address}{url}"
+        try:
+            async with websockets.connect(address, additional_headers=made.headers(person)):
+                return 101, ""
+        except websockets.InvalidStatus as error:
+            return error.response.status_code, error.response.body.decode()
+    answer = await made.ask(person, method, url, json=case.body)
+    return answer.status_code, answer.text
+
+
+async def test_routes(made: World) -> None:
+    """Each route lets through whom the table says, and tells nobody else what there is."""
+    async with made.database.read(as_server=True) as tx:
+        token_id = (
+            await tx.execute(
+                text("SELECT id FROM tokens WHERE user_id = :u AND revoked_at IS NULL"),
+                {"u": made.users["olga"]},
+            )
+        ).scalars()
+        made.ids["token_id"] = str(next(iter(token_id)))
+    wrong = []
+    for route, case in ROUTES.items():
+        values = {**OTHERS, **made.ids, "path": case.path}
+        for person in KINDS:
+            if person in case.allowed and (case.denied_only or case.allowed == PUBLIC):
+                continue
+            status, said = await status_of(made, person, route, case, values)
+            if person in case.allowed:
+                fine = status not in (403, 404) and status < 500
+                if route == "POST /api/me/password":
+                    fine = status in (400, 403) and "not the password" in said or status == 400
+            elif person in NOBODIES:
+                fine = status == 403 or (status == 302 and "/login" in said) or status == 302
+            elif case.seen_by is None or person in case.seen_by:
+                fine = status == 403
+            else:
+                fine = status == 404
+                absent = {**values, **{k: v for k, v in ABSENT.items() if f"{{{k}}}" in route}}
+                body = case.body
+                if isinstance(body, dict) and "path" in body and "{path}" not in route:
+                    body = {**body, "path": ABSENT["path"]}
+                other = Case(case.allowed, path=case.path, body=body)
+                nothing = await status_of(made, person, route, other, absent)
+                hidden = [*made.ids.values(), case.path or "\0", *_paths(case.body)]
+                if _without(said, hidden) != _without(nothing[1], ABSENT.values()):
+                    wrong.append((route, person, "told from nothing", said, nothing[1]))
+                fine = fine and nothing[0] == status
+            if not fine:
+                wrong.append((route, person, status, said[:200]))
+    assert wrong == []
+
+
+def _paths(body: Any) -> list[str]:
+    return [body["path"]] if isinstance(body, dict) and "path" in body else []
+
+
+def _without(said: str, names: Any) -> str:
+    for name in sorted(names, key=len, reverse=True):
+        said = said.replace(name, "*")
+    return said
+
+
+async def test_listings_show_what_one_may_see(made: World) -> None:
+    """No listing has a thing of Olga's for who may not see it, and has it for who may."""
+    wrong = []
+    for person in sorted(EVERYONE):
+        for path, secret, seen in (
+            ("/api/kernels", made.ids["kernel_id"], READERS),
+            ("/api/sessions", made.ids["session_id"], READERS),
+            ("/api/executions", made.ids["execution_id"], READERS),
+            ("/api/terminals", "olgas", OLGA | ADMIN),
+            ("/api/tokens", made.ids["token_id"], OLGA | ADMIN),
+            ("/api/share-links", made.ids["link_id"], OLGA | ADMIN),
+            ("/api/contents/home", '"olga"', READERS),
+            ("/api/contents", '"home"', EVERYONE),
+            ("/api/contents/home/olga", "private.txt", OLGA | ADMIN),
+            (f"/api/contents/{FOLDER}", "text.txt", READERS),
+            ("/api/groups", '"member"', {"member", "admin"}),
+        ):
+            said = (await made.ask(person, "GET", path)).text
+            if (secret in said) != (person in seen):
+                wrong.append((path, person, said[:300]))
+    assert wrong == []
+
+
+# Which rows of Olga's to look for, and who sees them.
+OF_KERNEL = "WHERE kernel_id = '{kernel_id}'"
+OF_EXECUTION = "WHERE execution_id = '{execution_id}'"
+OF_DOCUMENT = "WHERE document_id = '{document_id}'"
+NOBODY: set[str] = set()
+TABLES: dict[str, tuple[str, set[str]]] = {
+    "users": ("WHERE name = 'olga'", EVERYONE),
+    "passwords": ("", NOBODY),
+    "sql_roles": ("", NOBODY),
+    "groups": ("", EVERYONE),
+    "group_members": ("", {"member", "admin"}),
+    "tokens": ("WHERE id = '{token_id}'", OLGA | ADMIN),
+    "permissions": ("WHERE id = '{permission_id}'", SHARERS | {"member"}),
+    "share_links": ("WHERE id = '{link_id}'", OLGA | ADMIN),
+    "audit": ("", ADMIN),
+    "server_status": ("", ON_SERVER),
+    "kernelspecs": ("", EVERYONE),
+    "kernels": ("WHERE id = '{kernel_id}'", READERS),
+    "sessions": ("WHERE id = '{session_id}'", READERS),
+    "contents": (f"WHERE path = '{NOTEBOOK}'", READERS),
+    "checkpoints": ("", READERS),
+    "documents": ("WHERE id = '{document_id}'", READERS),
+    "document_updates": (OF_DOCUMENT, READERS),
+    "document_snapshots": (OF_DOCUMENT, READERS),
+    "notebooks": ("WHERE id = '{document_id}'", READERS),
+    "cells": ("WHERE notebook_id = '{document_id}'", READERS),
+    "executions": ("WHERE id = '{execution_id}'", READERS),
+    "outputs": (OF_EXECUTION, READERS),
+    "idempotency_keys": ("", OLGA),
+    "input_requests": (OF_EXECUTION, READERS),
+    "comms": (OF_KERNEL, READERS),
+    "comm_messages": ("", READERS),
+    "terminals": ("", OLGA | ADMIN),
+    "config_sections": ("", OLGA),
+    "execution_history": (OF_EXECUTION, READERS),
+    "analytics.execution_history": (OF_EXECUTION, READERS),
+}
+# Of these Olga has no rows here; they are made for the test.
+MADE = (
+    "INSERT INTO document_snapshots (document_id, version, state) "
+    "VALUES ('{document_id}', 1, '') ON CONFLICT DO NOTHING",
+    "INSERT INTO idempotency_keys (actor_id, key, execution_id) "
+    "SELECT id, 'once', '{execution_id}' FROM users WHERE name = 'olga'",
+    "INSERT INTO input_requests (id, execution_id, kernel_id, msg_id, prompt, password) "
+    "VALUES (gen_random_uuid(), '{execution_id}', '{kernel_id}', 'm', '?', false)",
+)
+LIVING = EVERYONE | {None}
+
+
+async def test_every_table_is_in_the_table(made: World) -> None:
+    query = """SELECT CASE nspname WHEN 'public' THEN '' ELSE nspname || '.' END || relname, relkind,
+               relrowsecurity, reloptions::text
+               FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+               WHERE nspname IN ('public', 'analytics') AND relkind IN ('r', 'p', 'v', 'm', 'f')
+               AND relname <> 'alembic_version'"""
+    async with made.database.read(as_server=True) as tx:
+        found = (await tx.execute(text(query))).all()
+    assert {row[0] for row in found} == set(TABLES)
+    assert set(Base.metadata.tables) <= set(TABLES)
+    for name, relkind, secured, options in found:
+        if relkind.decode() if isinstance(relkind, bytes) else relkind in ("r", "p"):
+            assert secured or relkind in (b"v", "v"), name
+        if relkind in (b"v", "v"):
+            assert "security_invoker=true" in options, name
+
+
+async def test_tables(made: World) -> None:
+    """Each table shows Olga's rows to whom it should, whatever a query forgets to filter."""
+    async with made.database.transaction(as_server=True) as tx:
+        for statement in MADE:
+            await tx.execute(text(statement.format(**made.ids)))
+    people: dict[str | None, Any] = {k: made.users.get(k) for k in (*made.users, None)}
+    wrong = []
+    for person, user_id in people.items():
+        for table, (where, seen) in TABLES.items():
+            query = text(f"SELECT count(*) FROM {table} {where.format(**made.ids)}")
+            with asker.acting_for(user_id):
+                try:
+                    async with made.database.read() as tx:
+                        count = (await tx.execute(query)).scalar_one()
+                except DBAPIError as error:
+                    count = 0 if "permission denied" in str(error.orig) else -1
+            if (count > 0) != (person in seen) or count < 0:
+                wrong.append((table, person, count))
+    assert wrong == []
+
+
+async def test_rows_are_changed_by_who_may_only(made: World) -> None:
+    """What a route would forget to ask is refused by the tables."""
+    changes = {
+        "UPDATE cells SET source = source WHERE notebook_id = '{document_id}'": RUNNERS,
+        "UPDATE documents SET version = version WHERE id = '{document_id}'": RUNNERS,
+        f"UPDATE contents SET size = size WHERE path = '{NOTEBOOK}'": WRITERS,
+        f"DELETE FROM contents WHERE path = '{NOTEBOOK}'": WRITERS,
+        "UPDATE kernels SET reason = reason WHERE id = '{kernel_id}'": OWNERS,
+        "UPDATE sessions SET name = name WHERE id = '{session_id}'": OWNERS,
+        "UPDATE input_requests SET prompt = prompt": RUNNERS,
+        "UPDATE users SET color = 'red' WHERE name = 'olga'": OLGA,
+        "UPDATE users SET admin = true": NOBODY,
+        "UPDATE audit SET event = 'x'": NOBODY,
+        "DELETE FROM audit": NOBODY,
+        "DELETE FROM executions": NOBODY,
+        "UPDATE executions SET reason = 'x'": NOBODY,
+        "DELETE FROM permissions": NOBODY,
+        "UPDATE tokens SET revoked_at = now()": NOBODY,
+    }
+    wrong = []
+    for person in [*made.users, None]:
+        for statement, allowed in changes.items():
+            with asker.acting_for(made.users[person] if person else None):
+                count = 0
+                try:
+                    async with made.database.transaction() as tx:
+                        query = text(statement.format(**made.ids))
+                        count = (await tx.execute(query)).rowcount
+                        await tx.rollback()
+                except DBAPIError as error:
+                    if "permission denied" not in str(error.orig):
+                        wrong.append((statement, person, str(error.orig)))
+            if (count > 0) != (person in allowed):
+                wrong.append((statement, person, count))
+    assert wrong == []
+
+
+async def test_the_audit_stays_as_it_is(made: World) -> None:
+    """Not even the server's own role changes or deletes an entry."""
+    for statement in ("UPDATE audit SET event = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
+        with pytest.raises(DBAPIError, match="only be added to|permission denied"):
+            async with made.database.transaction(as_server=True) as tx:
+                await tx.execute(text(statement))
+    query = text("SELECT DISTINCT event FROM audit")
+    async with made.database.read(as_server=True) as tx:
+        events = set((await tx.execute(query)).scalars())
+    assert {"grant", "revoke", "denied", "execute_as", "create_link"} <= events
