@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = 512 * 1024 * 1024
     database_pool_size: int = 10
     recorder_pool_size: int = 8
+    # Of each kernel: messages beyond it wait for the database on the disk.
+    recorder_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     kernel_start_timeout_seconds: float = 60
     kernel_poll_seconds: float = 1.0
     kernel_restart_limit: int = 5

@@ -42,12 +42,14 @@ class StockServer:
         self.token = secrets.token_hex(16)
         self._folder = Path(tempfile.mkdtemp(prefix="jds-stock-", dir="/tmp"))
         self._log = self._folder / "log"
+        self.root_dir = self._folder / "root"
         self.port = 0
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "benchmarks.stock", "--no-browser", "--allow-root"]
         command += ["--ip=127.0.0.1", "--port=0", f"--IdentityProvider.token={self.token}"]
-        command += [f"--ServerApp.root_dir={self._folder}", "--ServerApp.log_level=INFO"]
+        self.root_dir.mkdir()
+        command += [f"--ServerApp.root_dir={self.root_dir}", "--ServerApp.log_level=INFO"]
         command += ["--ZMQChannelsWebsocketConnection.limit_rate=False"]
         env = {**self._env, "JUPYTER_CONFIG_DIR": str(self._folder), "JUPYTER_NO_CONFIG": "1"}
         with self._log.open("wb") as log:

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -92,14 +92,28 @@ def template(postgres_url: str) -> Iterator[str]:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest.fixture
-def database_url(postgres_url: str, template: str) -> Iterator[str]:
-    """The URL of a fresh database with the schema of `alembic upgrade head`."""
+@contextmanager
+def copied(postgres_url: str, template: str) -> Iterator[str]:
+    """The URL of a fresh database with the schema of `alembic upgrade head`; dropped at the end."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield database_named(postgres_url, name)
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """The URL of a fresh database, a test's own."""
+    with copied(postgres_url, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """The URL of a fresh database that a module's tests share."""
+    with copied(postgres_url, template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 import re
 from base64 import decodebytes
 from email.utils import formatdate, parsedate_to_datetime
+from html import escape
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -27,6 +28,16 @@ from app.errors import DomainError, ForbiddenError, NotFoundError
 router = APIRouter()
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
+
+_VIEW = """<!DOCTYPE html>
+<html>
+<head><meta charset="utf-8"><title>{title}</title></head>
+<body style="margin: 0">
+<iframe title="{title}" src="{source}" sandbox="allow-scripts"
+  style="border: 0; position: fixed; width: 100%; height: 100%"></iframe>
+</body>
+</html>
+"""
 
 
 @router.get("/files/{path:anypath}")
@@ -61,6 +72,21 @@ async def get_file(
     answer = FileResponse(os_path, headers=headers, stat_result=info)
     del answer.headers["etag"]  # as Jupyter: the time alone says whether a file changed
     return answer
+
+
+@router.get("/view/{path:anypath}")
+async def view_file(
+    request: Request, path: str, _: Annotated[Identity, allow("read", "contents")]
+) -> Response:
+    """Answer a page that shows a file in a frame, as Jupyter Server has it."""
+    disk: Disk = request.app.state.disk
+    path = disk.normalized(path)
+    if await disk.is_hidden(path) or not await disk.is_file(path):
+        raise NotFoundError(f"No such file or directory: {path}")
+    base_url = request.app.state.settings.base_url
+    title, source = escape(path), escape(f"{base_url}files/{quote(path)}")
+    page = _VIEW.format(title=title, source=source)
+    return Response(page, media_type="text/html; charset=UTF-8")
 
 
 async def _from_model(request: Request, disk: Disk, path: str, headers: dict[str, str]) -> Response:

@@ -10,7 +10,7 @@ sessions and its history, go with it.
 import asyncio
 import hashlib
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -66,10 +66,21 @@ class Following:
         self._folder_limit = folder_limit
 
     async def listing(self, path: str) -> dict[str, Any]:
-        """Return a folder's model with its content, recorded."""
-        model, entries = await self._disk.listing(path)
-        path = model["path"]
-        if rows.storable(path) and await self._differs(path, entries):
+        """Return a folder's model with its content, recorded.
+
+        The rows are read while the disk is: what is recorded in between only costs a second look.
+        """
+        path = self._disk.normalized(path)
+        reading = asyncio.ensure_future(self._known([path]))
+        try:
+            model, entries = await self._disk.listing(path)
+        except BaseException:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            raise
+        storable = [entry for entry in entries if rows.storable(entry.model["path"])]
+        difference = _Difference(await reading, {path: storable})
+        if rows.storable(path) and difference.found:
             try:
                 await self._record([path], Found(), wait_seconds=_WAIT_SECONDS)
             except DBAPIError as error:
@@ -165,16 +176,12 @@ class Following:
                 scans[folder] = [e for e in entries if rows.storable(e.model["path"])]
         return scans
 
-    async def _differs(self, path: str, entries: list[Entry]) -> bool:
-        return await self._any_differs(
-            {path: [e for e in entries if rows.storable(e.model["path"])]}
-        )
+    async def _known(self, folders: Collection[str]) -> Sequence[Row[Any]]:
+        async with self._database.read(as_server=True) as tx:
+            return (await tx.execute(rows.children(folders))).all()
 
     async def _any_differs(self, scans: dict[str, list[Entry] | None]) -> bool:
-        async with self._database.read(as_server=True) as tx:
-            known = (await tx.execute(rows.children(scans.keys()))).all()
-        difference = _Difference(known, scans)
-        return bool(difference.new or difference.changed or difference.vanished)
+        return _Difference(await self._known(scans.keys()), scans).found
 
     async def _record(
         self, folders: list[str], found: Found, *, wait_seconds: int | None = None
@@ -300,6 +307,11 @@ class _Difference:
             for path, row in by_path.items()
             if path not in present and row.missing_since is None
         ]
+
+    @property
+    def found(self) -> bool:
+        """Whether there is any."""
+        return bool(self.new or self.changed or self.vanished)
 
     def by_folder(self) -> dict[str, list[Entry]]:
         """Return the entries that are to be recorded."""

@@ -123,7 +123,11 @@ async def _notebook(
 ) -> dict[str, Any]:
     disk: Disk = request.app.state.disk
     documents: DocumentStore = request.app.state.documents
-    document = await documents.open_notebook(path, actor_id=identity.id)
+    try:
+        document = await documents.open_notebook(path, actor_id=identity.id)
+    except BadRequestError:
+        # With cells of an unknown type it is no document, but Jupyter can read it and says why.
+        return await disk.model(path, type="notebook", hash=with_hash)
     notebook = await documents.notebook(document.id)
     if not await disk.exists(path):
         # Deleted by another program while it had unsaved changes: it is written again.

@@ -75,7 +75,7 @@ def _asked(permissions: str) -> dict[str, list[str]]:
     if not permissions:
         return {}
     problem = BadRequestError(
-        'permissions must be a JSON object of lists: {"resource": ["action", ...]}'
+        'permissions should be a JSON dict of lists: {"resource": ["action", ...]}'
     )
     try:
         asked = json.loads(permissions)

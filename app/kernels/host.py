@@ -22,6 +22,7 @@ from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
 from app.kernels.process import KernelProcess, make_context
 from app.kernels.running import RunningKernel, process_started_at
+from app.recorder.backlog import Backlog
 from app.recorder.comms import Retention, close_comms
 from app.recorder.recorder import Recorder
 from app.recorder.tracker import Tracker
@@ -175,7 +176,7 @@ class KernelHost:
         if self._closing:
             raise UnavailableError("The server is shutting down")
         kernel_id = kernel_id or str(uuid.uuid4())
-        check_kernel_id(kernel_id)
+        _check_kernel_id(kernel_id)
         taken = kernel_id in self._kernels or kernel_id in self._starting
         if taken or await self._was_used(kernel_id):
             raise ConflictError(f"Kernel already exists: {kernel_id}")
@@ -197,6 +198,7 @@ class KernelHost:
             Tracker(kernel_id, identity.id),
             BatchWriter(kernel_id, self._documents, self._retention),
             self._waiters,
+            Backlog(self._log_dir, self._settings.recorder_memory_bytes),
         )
         kernel = self._kernels[kernel_id] = RunningKernel(
             process, recorder, identity.id, self._settings
@@ -275,9 +277,13 @@ class KernelHost:
         return folder
 
 
-def check_kernel_id(kernel_id: str) -> None:
-    """Raise BadRequestError for an id that no kernel can have: it is part of files' names."""
-    if not _KERNEL_ID.fullmatch(kernel_id):
+def is_kernel_id(kernel_id: str) -> bool:
+    """Tell whether a kernel can have this id, which is part of files' names."""
+    return _KERNEL_ID.fullmatch(kernel_id) is not None
+
+
+def _check_kernel_id(kernel_id: str) -> None:
+    if not is_kernel_id(kernel_id):
         raise BadRequestError(
             "A kernel's id may have five groups of letters, digits and _, as a UUID"
         )

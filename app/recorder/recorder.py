@@ -12,12 +12,12 @@ import logging
 import uuid
 from collections import deque
 from dataclasses import replace
-from itertools import islice
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.engine import Database, is_transient
 from app.recorder.announced import Announced, Answered, Place, find_places
+from app.recorder.backlog import Backlog
 from app.recorder.messages import CommRequest, Message, Unreadable
 from app.recorder.operations import (
     AppendOutput,
@@ -71,13 +71,18 @@ class Recorder:
     """The single writer of what one kernel says and of how its executions end."""
 
     def __init__(
-        self, database: Database, tracker: Tracker, writer: BatchWriter, waiters: Waiters
+        self,
+        database: Database,
+        tracker: Tracker,
+        writer: BatchWriter,
+        waiters: Waiters,
+        backlog: Backlog | None = None,
     ) -> None:
         self.tracker = tracker
         self._database = database
         self._writer = writer
         self._waiters = waiters
-        self._items: deque[Item] = deque()
+        self._items = Backlog() if backlog is None else backlog
         self._half_ended: set[str] = set()
         self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -166,6 +171,7 @@ class Recorder:
         self._release(self._taken)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._items.close()
 
     def _release(self, recorded: int) -> None:
         """Let those go on who wait until this many items are committed."""
@@ -201,17 +207,17 @@ class Recorder:
     async def _take(self) -> list[list[Operation]]:
         """Plan the next items, up to a batch's size; one list of operations an item."""
         announced = [
-            item for item in islice(self._items, _BATCH_ITEMS) if isinstance(item, Announced)
+            item for item in self._items.in_memory(_BATCH_ITEMS) if isinstance(item, Announced)
         ]
         if announced:
             await self._find_places(announced)
         planned: list[list[Operation]] = []
         size = 0
         while self._items and len(planned) < _BATCH_ITEMS and size < _BATCH_BYTES:
-            item = self._items[0]
-            if isinstance(item, Announced) and item.place is None:
+            first = self._items.first()
+            if isinstance(first, Announced) and first.place is None:
                 break  # it came meanwhile
-            self._items.popleft()
+            item = self._items.popleft()
             size += item.size_bytes if isinstance(item, Message) else 0
             planned.append(self._plan(item))
             if len(planned) % _TURN_ITEMS == 0:

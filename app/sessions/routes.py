@@ -17,7 +17,7 @@ from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, DomainError, NotFoundError
 from app.executions.schemas import execution_model
 from app.executions.submit import Options, run_cells
-from app.kernels.host import KernelHost, check_kernel_id, end_sessions
+from app.kernels.host import KernelHost, end_sessions, is_kernel_id
 from app.kernels.process import NoSuchKernelspecError
 from app.kernels.routes import kernel_model
 from app.web import ExactJSONResponse, json_body, object_field, storable, text_field
@@ -188,10 +188,10 @@ async def _kernel_for(
             await require(database, identity, "share", "kernels", kernel_id)
             yield kernel_id
             return
-    if kernel_id is not None:
-        check_kernel_id(kernel_id)
-        if not identity.admin:
-            kernel_id = None  # whether another has a kernel with this id is not to be found out
+    if kernel_id is not None and not (identity.admin and is_kernel_id(kernel_id)):
+        # As Jupyter, an id that is no kernel's is not heeded; and whether another has a kernel
+        # with this id is not to be found out.
+        kernel_id = None
     name = text_field(wanted, "name")
     folder = path.rpartition("/")[0]
 

@@ -111,6 +111,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/api/contents/checkpoints"): Operation({200: list[_S.Checkpoints]}, errors=(400, 404)),
     ("post", "/api/contents/refresh"): Operation({200: Any}, _OBJECT, errors=(400, 404)),
     ("get", "/files/{path}"): Operation({200: "*/*", 206: "*/*", 304: None}, errors=(404, 416)),
+    ("get", "/view/{path}"): Operation({200: "text/html"}, errors=(404,)),
     ("get", "/api/contents/{path}"): Operation({200: _S.Contents}, errors=(400, 404)),
     ("post", "/api/contents/{path}"): Operation(
         {201: _S.Contents}, _S.CreateContents, located=True, errors=(400, 404)

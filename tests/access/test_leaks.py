@@ -131,6 +131,7 @@ ROUTES: dict[str, Case] = {
     "POST /api/contents/{path}/trust": file(WRITERS, NOTEBOOK),
     "GET /files/{path}": file(READERS),
     "HEAD /files/{path}": file(READERS),
+    "GET /view/{path}": file(READERS),
     "GET /api/nbconvert": kind(EVERYONE),
     "GET /nbconvert/{format}/{path}": file(READERS, NOTEBOOK),
     "POST /nbconvert/{format}": kind(EVERYONE, body={}),

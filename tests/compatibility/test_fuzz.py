@@ -235,6 +235,7 @@ def _fields_of(template: str) -> list[str]:
         "/execute": "code cell_id path document_id idempotency_key cell_version user_expressions",
         "/run": "cells stop_on_error",
         "/input": "value input_request_id",
+        "/api/terminals": "name cwd",  # each that is made starts a shell
     }.items():
         if template.endswith(ending):
             return fields.split()
@@ -249,6 +250,8 @@ def _minimal(template: str) -> dict[str, Any]:
         return {"path": "x", "type": "console", "kernel": {"name": "no-such-kernel"}}
     if template.endswith("/execute"):
         return {"code": "1"}
+    if template.endswith("/api/terminals"):
+        return {"cwd": "no-such-folder"}
     if "contents" in template:
         return {"type": "file", "format": "text", "content": "x"}
     return {}

@@ -115,6 +115,21 @@ async def test_a_saved_notebook_stays_trusted_until_it_changes(client, root_dir)
     assert "trusted" not in (root_dir / "True.ipynb").read_text()
 
 
+async def test_a_notebook_that_is_no_document_can_be_read(client, root_dir):
+    """Jupyter shows what it can, and says what is wrong."""
+    cell = {"cell_type": "wrong", "metadata": {}}
+    raw = {"nbformat": 4, "nbformat_minor": 2, "metadata": {}, "cells": [cell]}
+    (root_dir / "n.ipynb").write_text(json.dumps(raw))
+    answer = await client.get("/api/contents/n.ipynb")
+    assert answer.status_code == 200
+    assert answer.json()["content"]["cells"][0]["cell_type"] == "wrong"
+    assert "validation failed" in answer.json()["message"]
+    for text in ("", "{", "[]"):
+        (root_dir / "n.ipynb").write_text(text)
+        answer = await client.get("/api/contents/n.ipynb")
+        assert (answer.status_code, "Unreadable" in answer.json()["message"]) == (400, True)
+
+
 async def test_an_invalid_notebook_is_saved_with_a_message(client, root_dir):
     wanted = notebook("1")
     wanted["cells"][0]["metadata"] = {"tags": 5}

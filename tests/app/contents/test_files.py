@@ -1,6 +1,9 @@
 """`/files`: bytes as a browser wants them; what jupyter_server answers is in the parity test."""
 
+import re
 from email.utils import formatdate
+from html import unescape
+from urllib.parse import quote
 
 import pytest
 
@@ -100,3 +103,16 @@ async def test_what_is_not_served(client, file, root_dir):
         answer = await client.get(f"/files/{path}")
         assert answer.status_code == status, path
         assert answer.json()["message"]
+
+
+async def test_a_page_that_shows_a_file(client, root_dir):
+    name = "a b'<\"é.html"
+    (root_dir / name).write_text("<p>x</p>")
+    answer = await client.get(f"/view/{quote(name)}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=UTF-8"
+    (source,) = re.findall(r'src="([^"]*)" sandbox="allow-scripts"', answer.text)
+    assert (await client.get(unescape(source))).text == "<p>x</p>"
+    (root_dir / ".hidden").write_text("x")
+    for missing in ("none", ".hidden", "", "..%2fx"):
+        assert (await client.get(f"/view/{missing}")).status_code == 404

@@ -9,7 +9,6 @@ import struct
 import uuid
 from socket import IPPROTO_TCP, TCP_NODELAY
 
-import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
@@ -19,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from app.errors import ForbiddenError
 from app.settings import Settings
 from models import Execution, InputRequest
-from tests.conftest import TOKEN, database_named
+from tests.conftest import TOKEN
 from tests.kernels import finished, start_kernel, text_of, until
 from tests.websockets import (
     V1,
@@ -36,17 +35,8 @@ from tests.websockets import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module")
-def module_database(postgres_url, template):
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        yield database_named(postgres_url, name)
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(module_database, tmp_path_factory):
+async def server(module_database_url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("channels")
     settings = Settings(
         root_dir=folder,
@@ -57,7 +47,7 @@ async def server(module_database, tmp_path_factory):
         channel_queue_bytes=8_000_000,
         websocket_max_message_bytes=100_000,
     )
-    async with listening(settings, module_database, folder / "data") as client:
+    async with listening(settings, module_database_url, folder / "data") as client:
         yield client
 
 

@@ -62,7 +62,7 @@ async def test_bad_requests(client):
         (b'{"type": "notebook"}', 400),
         (b'{"path": "a.ipynb"}', 400),
         (b'{"path": "a", "type": "console", "kernel": 3}', 400),
-        (b'{"path": "a", "type": "console", "kernel": {"id": "../nope"}}', 400),
+        (b'{"path": "a", "type": "console", "kernel": {"id": "../nope", "name": "nope"}}', 501),
         (b'{"path": "a", "type": "console", "kernel": {"name": "nope"}}', 501),
     ]:
         response = await client.post("/api/sessions", content=body)
