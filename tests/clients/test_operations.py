@@ -19,7 +19,8 @@ SOURCES = {"python": PYTHON / "actions.py", "typescript": TYPESCRIPT / "actions.
 # The subjects that clients have methods for. Of these every operation is there, but for:
 SUBJECTS = re.compile(
     r"/api$|/files/|/nbconvert/|/api/(status|shutdown|me|kernelspecs|kernels|sessions|executions|comms"
-    r"|documents|contents|terminals|config|nbconvert|events|resolvePath)\b"
+    r"|documents|contents|terminals|config|nbconvert|events|resolvePath|users|groups|tokens"
+    r"|permissions|audit)\b"
 )
 LEFT_OUT = {
     "HEAD /files/{path}": "a browser's concern",

@@ -389,6 +389,11 @@ async def test_actions(server):
         assert await store.config.update("clientstest", {"a": {"b": 1}}) == {"a": {"b": 1}}
         assert (await store.config.get("clientstest"))["a"] == {"b": 1}
         assert (await store.request("GET /api/status"))["kernels"] >= 1
+        token = await store.people.create_token(note="clients")
+        async with store_of(server, token=token["token"]) as another:
+            assert (await another.server.me())["identity"]["username"] == "ada"
+        await store.people.revoke_token(token["id"])
+        assert "ada" in {user["name"] for user in await store.people.users()}
         await store.sessions.end(session["id"])
         with pytest.raises(ApiError):
             await store.sessions.get(session["id"])

@@ -417,6 +417,89 @@ export class Config extends Actions {
   }
 }
 
+/** Users, groups, tokens, permissions, and who changed them. */
+export class People extends Actions {
+  /** The users that the asker may see. */
+  users(): Promise<JsonRecord[]> {
+    return this.http.call("GET /api/users");
+  }
+
+  createUser(body: JsonRecord): Promise<JsonRecord> {
+    return this.http.call("POST /api/users", { body });
+  }
+
+  updateUser(userId: string, body: JsonRecord): Promise<JsonRecord> {
+    return this.http.call("PATCH /api/users/{user_id}", { names: { user_id: userId }, body });
+  }
+
+  /** Set the asker's password. */
+  setPassword(body: JsonRecord): Promise<void> {
+    return this.http.call("POST /api/me/password", { body });
+  }
+
+  /** The groups that the asker may see. */
+  groups(): Promise<JsonRecord[]> {
+    return this.http.call("GET /api/groups");
+  }
+
+  createGroup(body: JsonRecord): Promise<JsonRecord> {
+    return this.http.call("POST /api/groups", { body });
+  }
+
+  updateGroup(groupId: string, body: JsonRecord): Promise<JsonRecord> {
+    return this.http.call("PATCH /api/groups/{group_id}", { names: { group_id: groupId }, body });
+  }
+
+  deleteGroup(groupId: string): Promise<void> {
+    return this.http.call("DELETE /api/groups/{group_id}", { names: { group_id: groupId } });
+  }
+
+  addMember(groupId: string, userId: string): Promise<void> {
+    const names = { group_id: groupId, user_id: userId };
+    return this.http.call("PUT /api/groups/{group_id}/members/{user_id}", { names });
+  }
+
+  removeMember(groupId: string, userId: string): Promise<void> {
+    const names = { group_id: groupId, user_id: userId };
+    return this.http.call("DELETE /api/groups/{group_id}/members/{user_id}", { names });
+  }
+
+  /** The asker's tokens, without their secrets. */
+  tokens(): Promise<JsonRecord[]> {
+    return this.http.call("GET /api/tokens");
+  }
+
+  /** Make a token; its secret is in this answer alone. */
+  createToken(body: JsonRecord): Promise<JsonRecord> {
+    return this.http.call("POST /api/tokens", { body });
+  }
+
+  revokeToken(tokenId: string): Promise<void> {
+    return this.http.call("DELETE /api/tokens/{token_id}", { names: { token_id: tokenId } });
+  }
+
+  /** Who may do what, of a path, of a kernel or of the server. */
+  permissions(query: { path?: string; kernel_id?: string } = {}): Promise<JsonRecord> {
+    return this.http.call("GET /api/permissions", { query });
+  }
+
+  /** Give a permission. */
+  grant(body: JsonRecord): Promise<JsonRecord> {
+    return this.http.call("POST /api/permissions", { body });
+  }
+
+  /** Take a permission back. */
+  revoke(permissionId: string): Promise<void> {
+    const names = { permission_id: permissionId };
+    return this.http.call("DELETE /api/permissions/{permission_id}", { names });
+  }
+
+  /** What was done, newest first. */
+  audit(query: { before?: number; limit?: number } = {}): Promise<JsonRecord[]> {
+    return this.http.call("GET /api/audit", { query });
+  }
+}
+
 /** The server itself, and who asks. */
 export class Server extends Actions {
   async version(): Promise<string> {

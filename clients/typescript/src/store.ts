@@ -8,6 +8,7 @@ import {
   Executions,
   Kernels,
   Kernelspecs,
+  People,
   Server,
   Sessions,
   Terminals,
@@ -47,6 +48,7 @@ export class Datastore {
   readonly contents: Contents;
   readonly terminals: Terminals;
   readonly config: Config;
+  readonly people: People;
   readonly server: Server;
   readonly #http: Http;
   readonly #connection: Connection;
@@ -89,6 +91,7 @@ export class Datastore {
     this.contents = new Contents(http);
     this.terminals = new Terminals(http);
     this.config = new Config(http);
+    this.people = new People(http);
     this.server = new Server(http);
   }
 

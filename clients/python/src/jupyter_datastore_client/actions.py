@@ -23,6 +23,7 @@ _ExecutionList = list[shapes.Execution]
 _CommList = list[shapes.Comm]
 _CheckpointList = list[shapes.Checkpoints]
 _TerminalList = list[shapes.Terminal]
+_ObjectList = list[Object]
 _Cells = Literal["all"] | list[str]
 
 
@@ -483,6 +484,86 @@ class Config(_Actions):
     async def replace(self, section: str, data: Object) -> None:
         """Replace a section."""
         await self._http.call("PUT /api/config/{section_name}", section_name=section, body=data)
+
+
+class People(_Actions):
+    """Users, groups, tokens, permissions, and who changed them."""
+
+    async def users(self) -> _ObjectList:
+        """Return the users that the asker may see."""
+        return cast("_ObjectList", await self._http.call("GET /api/users"))
+
+    async def create_user(self, **body: Any) -> Object:
+        """Make a user."""
+        return cast("Object", await self._http.call("POST /api/users", body=body))
+
+    async def update_user(self, user_id: str, **body: Any) -> Object:
+        """Change a user."""
+        answer = await self._http.call("PATCH /api/users/{user_id}", user_id=user_id, body=body)
+        return cast("Object", answer)
+
+    async def set_password(self, **body: Any) -> None:
+        """Set the asker's password."""
+        await self._http.call("POST /api/me/password", body=body)
+
+    async def groups(self) -> _ObjectList:
+        """Return the groups that the asker may see."""
+        return cast("_ObjectList", await self._http.call("GET /api/groups"))
+
+    async def create_group(self, **body: Any) -> Object:
+        """Make a group."""
+        return cast("Object", await self._http.call("POST /api/groups", body=body))
+
+    async def update_group(self, group_id: str, **body: Any) -> Object:
+        """Change a group."""
+        answer = await self._http.call("PATCH /api/groups/{group_id}", group_id=group_id, body=body)
+        return cast("Object", answer)
+
+    async def delete_group(self, group_id: str) -> None:
+        """Delete a group."""
+        await self._http.call("DELETE /api/groups/{group_id}", group_id=group_id)
+
+    async def add_member(self, group_id: str, user_id: str) -> None:
+        """Put a user into a group."""
+        await self._http.call(
+            "PUT /api/groups/{group_id}/members/{user_id}", group_id=group_id, user_id=user_id
+        )
+
+    async def remove_member(self, group_id: str, user_id: str) -> None:
+        """Take a user out of a group."""
+        await self._http.call(
+            "DELETE /api/groups/{group_id}/members/{user_id}", group_id=group_id, user_id=user_id
+        )
+
+    async def tokens(self) -> _ObjectList:
+        """Return the asker's tokens, without their secrets."""
+        return cast("_ObjectList", await self._http.call("GET /api/tokens"))
+
+    async def create_token(self, **body: Any) -> Object:
+        """Make a token; its secret is in this answer alone."""
+        return cast("Object", await self._http.call("POST /api/tokens", body=body))
+
+    async def revoke_token(self, token_id: str) -> None:
+        """End a token."""
+        await self._http.call("DELETE /api/tokens/{token_id}", token_id=token_id)
+
+    async def permissions(self, **of: str) -> Object:
+        """Return who may do what, of a `path`, of a `kernel_id` or of the server."""
+        return cast("Object", await self._http.call("GET /api/permissions", query=of))
+
+    async def grant(self, **body: Any) -> Object:
+        """Give a permission."""
+        return cast("Object", await self._http.call("POST /api/permissions", body=body))
+
+    async def revoke(self, permission_id: str) -> None:
+        """Take a permission back."""
+        await self._http.call(
+            "DELETE /api/permissions/{permission_id}", permission_id=permission_id
+        )
+
+    async def audit(self, **query: Any) -> _ObjectList:
+        """Return what was done, newest first."""
+        return cast("_ObjectList", await self._http.call("GET /api/audit", query=query))
 
 
 class Server(_Actions):

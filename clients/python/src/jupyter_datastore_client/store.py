@@ -16,6 +16,7 @@ from jupyter_datastore_client.actions import (
     Executions,
     Kernels,
     Kernelspecs,
+    People,
     Server,
     Sessions,
     Terminals,
@@ -63,6 +64,7 @@ class Datastore(TypedTables):
         self.contents = Contents(self._http)
         self.terminals = Terminals(self._http)
         self.config = Config(self._http)
+        self.people = People(self._http)
         self.server = Server(self._http)
 
     async def __aenter__(self) -> "Datastore":
