@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Uuid,
     and_,
+    cast,
     column,
     exists,
     func,
@@ -198,8 +199,9 @@ class Revocations:
             name="asked",
         ).data(rows)
         a = asked.c
+        # A column of nothing but nulls has no type of its own.
         valid_token = exists().where(
-            Token.id == a.token_id,
+            Token.id == cast(a.token_id, Uuid),
             Token.revoked_at.is_(None),
             or_(Token.expires_at.is_(None), Token.expires_at > func.now()),
         )

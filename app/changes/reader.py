@@ -24,6 +24,8 @@ _HEARTBEAT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 # Records may be many and large.
 _RECORDS_PATIENCE = 6
+# So many readings in a row that fail are not the connection's fault.
+_FAILURES = 10
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -60,6 +62,7 @@ class Reader:
         self._woken = asyncio.Event()
         self._turn: asyncio.Future[None] | None = None
         self._was_connected = False
+        self._failures = 0  # of readings in a row, on connections that were good
         self.patience_seconds = _HEARTBEAT_SECONDS
         # What finds the changes since a position; a test replaces it by a wrong one.
         self.read_since: Callable[[Any, Position], Awaitable[Reading]] = read_since
@@ -89,15 +92,22 @@ class Reader:
             except LOST as error:
                 attempt = 0 if self.live else attempt + 1
                 (log.warning if self.live else log.debug)("change reader: %r", error)
+                self._failures += self.live
+                if self._failures > _FAILURES:
+                    self._skip()
             except Exception:
                 log.exception("change reader")
                 attempt = len(_RETRY_SECONDS)
-                # What it failed on must not stop it for good: clients get snapshots instead.
-                self._position = None
-                self._positioned.clear()
-                self._receiver.void(None, "epoch")
+                self._skip()
             self.live = False
             await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+
+    def _skip(self) -> None:
+        """Pass over what cannot be read: it must not stop the reader for good."""
+        self._failures = 0
+        self._position = None
+        self._positioned.clear()
+        self._receiver.void(None, "too_many_changes")
 
     async def _follow(self) -> None:
         connection: Any = await asyncpg.connect(
@@ -181,6 +191,7 @@ class Reader:
             async with asyncio.timeout(_RECORDS_PATIENCE * self.patience_seconds):
                 found = await resolve(connection, reading.deltas, self._router)
         await connection.execute("COMMIT", timeout=self.patience_seconds)
+        self._failures = 0
         before = self.cursor
         renewed = "" in reading.emptied
         if renewed:

@@ -151,7 +151,7 @@ class FeedTable:
         parts = [sql_cast(column, Text) for column in self.ids]
         joined: ColumnElement[str] = parts[0]
         for part in parts[1:]:
-            joined = joined.concat("/").concat(part)
+            joined = joined.concat(literal_column("'/'")).concat(part)
         return joined
 
     def selected(self, column_sets: Sequence[Columns]) -> list[ColumnElement[Any]]:

@@ -185,6 +185,17 @@ class Api:
     async def patch_me(self) -> None:
         await self.http.patch("/api/me", json={"display_name": "Ada L."})
 
+    async def people(self) -> None:
+        user = await self.ask("POST", "/api/users", {"name": "bob"}, 201)
+        group = await self.ask("POST", "/api/groups", {"name": "lab"}, 201)
+        path = f"/api/groups/{group['id']}/members/{user['id']}"
+        await self.ask("PUT", path, None, 204)
+        # Others' memberships are theirs; one's own is told.
+        me = (await self.ask("GET", "/api/me"))["identity"]["username"]
+        users = (await self.ask("GET", "/api/datastore/tables/users"))["records"]
+        (mine,) = [found["id"] for found in users if found["name"] == me]
+        await self.ask("PUT", f"/api/groups/{group['id']}/members/{mine}", None, 204)
+
     async def refresh(self) -> None:
         for what in ("kernelspecs", "status", "kernels", "sessions"):
             await self.ask("POST", f"/api/{what}/refresh")
@@ -221,7 +232,7 @@ async def test_after_every_action_a_client_holds_what_a_fresh_read_gives(
             await agree(follower, server.http, "connecting")
             api = Api(server.http)
             done = actions(api)
-            assert len(done) == 28
+            assert len(done) == 29
             for name, action in done:
                 await action()
                 await agree(follower, server.http, name)

@@ -8,12 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.auth.identity import Identity
 from app.changes.changes import Changes
 from app.changes.feed import Feed
 from app.db.doorbell import asyncpg_url
 from app.limits import websocket_options
 from app.settings import Settings
+from tests.conftest import TOKEN
 from tests.feed import Follower
 from tests.live import live
 
@@ -56,7 +56,7 @@ async def test_who_does_not_read_is_told_merged_state_later(
 ):
     async with live(settings, database_url, tmp_path / "data") as server:
         changes: Changes = server.app.state.changes
-        owner: Identity = server.app.state.authenticator._owner
+        owner = await server.app.state.authenticator.identify(TOKEN)
         sql = await asyncpg.connect(asyncpg_url(database_url))
         follower = Follower(lambda: None, {"u": {"table": "users"}})
         async with changes.open(owner) as feed:
@@ -115,7 +115,7 @@ async def test_a_snapshot_waits_for_its_reader(
     """A table of any size takes no more memory than the queue."""
     async with live(settings, database_url, tmp_path / "data") as server:
         changes: Changes = server.app.state.changes
-        owner: Identity = server.app.state.authenticator._owner
+        owner = await server.app.state.authenticator.identify(TOKEN)
         sql = await asyncpg.connect(asyncpg_url(database_url))
         await sql.execute(
             "INSERT INTO users (id, name, full_name) SELECT gen_random_uuid(), 'many' || n,"
@@ -183,7 +183,8 @@ async def test_a_client_that_asks_and_never_reads_is_ended(
 ):
     async with live(settings, database_url, tmp_path / "data") as server:
         changes: Changes = server.app.state.changes
-        async with changes.open(server.app.state.authenticator._owner) as feed:
+        owner = await server.app.state.authenticator.identify(TOKEN)
+        async with changes.open(owner) as feed:
 
             def ask_much() -> None:
                 for _ in range(1000):
