@@ -26,7 +26,8 @@ class User(Base):
     `full_name`, `display_name`, `initials`, `avatar_url` and `color` are what other people are
     shown (Jupyter's identity model). Rows are never deleted while history refers to them;
     `disabled_at` ends a user's access. `home_id` is a folder that is theirs alone: a permission on
-    a folder above it does not reach into it.
+    a folder above it does not reach into it. `home_path` is its path, kept by triggers, so that the
+    homes in a folder are found by an index.
     """
 
     __tablename__ = "users"
@@ -43,11 +44,14 @@ class User(Base):
             "created_at",
             "disabled_at",
         ),
-        withheld=("home_id",),
+        withheld=("home_id", "home_path"),
         filters=("id", "name"),
         scopes=(Scope("server"),),
     )
-    __table_args__ = (CheckConstraint("name <> ''", name="name_not_empty"),)
+    __table_args__ = (
+        CheckConstraint("name <> ''", name="name_not_empty"),
+        Index("users_home_path_idx", text('home_path COLLATE "C"')),
+    )
 
     id: Mapped[UuidKey]
     name: Mapped[str] = mapped_column(unique=True)
@@ -60,6 +64,7 @@ class User(Base):
     home_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("contents.id", ondelete="SET NULL"), index=True
     )
+    home_path: Mapped[str | None]
     created_at: Mapped[Created]
     disabled_at: Mapped[datetime | None]
 

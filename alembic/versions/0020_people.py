@@ -312,8 +312,7 @@ BEGIN
             RETURN datastore_in_scope(place, scope)
                 AND NOT EXISTS (SELECT FROM unnest(scope) e
                     WHERE starts_with(e, '-' || CASE place WHEN '' THEN '' ELSE place || '/' END))
-                AND NOT EXISTS (SELECT FROM contents c JOIN users u ON u.home_id = c.id
-                    WHERE c.path = place);
+                AND NOT EXISTS (SELECT FROM users u WHERE u.home_path COLLATE "C" = place);
         END IF;
         RETURN datastore_in_scope(place, scope)
             OR (wanted = 'read' AND datastore_leads_to(place, scope));
@@ -411,11 +410,10 @@ DECLARE
     person record;
     wanted text[] := CASE wanted_action
         WHEN 'change' THEN ARRAY['write', 'execute'] ELSE ARRAY[wanted_action] END;
-    own text;
     granted text[];
     homes text[];
 BEGIN
-    SELECT u.admin, u.home_id INTO person FROM users u
+    SELECT u.admin, u.home_path || '/' AS home INTO person FROM users u
     WHERE u.id = wanted_user AND u.disabled_at IS NULL;
     IF NOT FOUND THEN
         RETURN NULL;
@@ -423,19 +421,21 @@ BEGIN
     IF person.admin THEN
         RETURN ARRAY['+'];
     END IF;
-    SELECT c.path || '/' INTO own FROM contents c WHERE c.id = person.home_id;
     SELECT array_agg(DISTINCT CASE c.path WHEN '' THEN '' ELSE c.path || '/' END) INTO granted
     FROM datastore_grants(wanted_user) p JOIN contents c ON c.id = p.content_id
     WHERE p.actions && wanted;
     IF granted IS NOT NULL THEN
-        SELECT array_agg(c.path || '/') INTO homes
-        FROM users u JOIN contents c ON c.id = u.home_id
-        WHERE u.id <> wanted_user AND (c.path || '/') ^@ ANY (granted);
+        -- By the index: what begins with a text lies between it and it with the last character.
+        SELECT array_agg(DISTINCT u.home_path || '/') INTO homes
+        FROM unnest(granted) g
+        JOIN users u ON u.home_path COLLATE "C" >= rtrim(g, '/')
+            AND u.home_path COLLATE "C" <= g || chr(1114111)
+        WHERE u.id <> wanted_user AND starts_with(u.home_path || '/', g);
     END IF;
     RETURN (
         SELECT coalesce(array_agg(e ORDER BY length(e) DESC, e COLLATE "C"), '{}')
         FROM (
-            SELECT '+' || g AS e FROM unnest(granted || own) g WHERE g IS NOT NULL
+            SELECT '+' || g AS e FROM unnest(granted || person.home) g WHERE g IS NOT NULL
             UNION ALL
             SELECT '-' || h FROM unnest(homes) h
         ) entries
@@ -482,6 +482,24 @@ BEGIN
 END
 $$;
 """,
+    # functions/users_home_path.sql
+    """
+-- Keeps `users.home_path` what the home's row says.
+CREATE OR REPLACE FUNCTION users_home_path() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    NEW.home_path := (SELECT c.path FROM contents c WHERE c.id = NEW.home_id);
+    RETURN NEW;
+END
+$$;
+CREATE OR REPLACE FUNCTION contents_home_path() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    UPDATE users SET home_path = NEW.path WHERE home_id = NEW.id;
+    RETURN NULL;
+END
+$$;
+""",
     # triggers/people.sql
     """
 CREATE OR REPLACE TRIGGER users_tell AFTER INSERT OR UPDATE OF disabled_at, admin, home_id ON users
@@ -504,6 +522,12 @@ FOR EACH ROW EXECUTE FUNCTION datastore_audit_permissions();
 CREATE OR REPLACE TRIGGER executions_audit AFTER INSERT ON executions
 FOR EACH ROW WHEN (NEW.actor_id <> NEW.run_as_id)
 EXECUTE FUNCTION datastore_audit_executions();
+
+CREATE OR REPLACE TRIGGER users_home_path BEFORE INSERT OR UPDATE OF home_id ON users
+FOR EACH ROW EXECUTE FUNCTION users_home_path();
+CREATE OR REPLACE TRIGGER contents_home_path AFTER UPDATE OF path ON contents
+FOR EACH ROW WHEN (NEW.type = 'directory' AND NEW.path <> OLD.path)
+EXECUTE FUNCTION contents_home_path();
 """,
     # views/execution_history_analytics.sql
     """
@@ -543,6 +567,7 @@ ALTER TABLE comms ENABLE ROW LEVEL SECURITY;
 ALTER TABLE comm_messages ENABLE ROW LEVEL SECURITY;
 ALTER TABLE terminals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE config_sections ENABLE ROW LEVEL SECURITY;
+ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS users_self ON users;
 DROP POLICY IF EXISTS tokens_own ON tokens;
@@ -550,6 +575,7 @@ DROP POLICY IF EXISTS kernels_own ON kernels;
 DROP POLICY IF EXISTS executions_own ON executions;
 DROP POLICY IF EXISTS outputs_own ON outputs;
 DROP POLICY IF EXISTS input_requests_own ON input_requests;
+DROP POLICY IF EXISTS idempotency_keys_own ON idempotency_keys;
 
 -- People. Names are seen by everyone who has logged in. `passwords` and `sql_roles` have no policy.
 CREATE POLICY users_read ON users FOR SELECT
@@ -590,6 +616,8 @@ CREATE POLICY server_status_read ON server_status FOR SELECT
 -- What is one person's.
 CREATE POLICY config_sections_own ON config_sections
     USING (user_id = (SELECT datastore_current_user_id()));
+CREATE POLICY idempotency_keys_own ON idempotency_keys
+    USING (actor_id = (SELECT datastore_current_user_id()));
 CREATE POLICY terminals_read ON terminals FOR SELECT
     USING (owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin()));
 CREATE POLICY terminals_write ON terminals FOR INSERT
@@ -731,15 +759,14 @@ GRANT SELECT ON
     users, groups, group_members, tokens, permissions, share_links, audit, server_status,
     kernelspecs, kernels, sessions, contents, checkpoints, documents, document_updates,
     document_snapshots, notebooks, cells, executions, outputs, input_requests, comms,
-    comm_messages, terminals, config_sections, execution_history
+    comm_messages, terminals, config_sections, idempotency_keys, execution_history
     TO datastore_request;
 GRANT UPDATE (full_name, display_name, initials, avatar_url, color) ON users TO datastore_request;
 GRANT INSERT, UPDATE, DELETE ON contents, document_updates, document_snapshots, notebooks, cells,
     outputs, config_sections TO datastore_request;
 GRANT UPDATE ON documents, input_requests TO datastore_request;
 GRANT INSERT, UPDATE ON kernels, sessions TO datastore_request;
-GRANT INSERT ON executions, terminals TO datastore_request;
-GRANT SELECT, INSERT ON idempotency_keys TO datastore_request;
+GRANT INSERT ON executions, idempotency_keys, terminals TO datastore_request;
 
 -- No secret and no key: not `tokens`, not `connection_info`.
 GRANT SELECT ON
@@ -794,6 +821,7 @@ POLICIES = [
     ("executions_read", "executions"),
     ("group_members_read", "group_members"),
     ("groups_read", "groups"),
+    ("idempotency_keys_own", "idempotency_keys"),
     ("input_requests_answer", "input_requests"),
     ("input_requests_read", "input_requests"),
     ("kernels_insert", "kernels"),
@@ -842,6 +870,8 @@ TRIGGERS = [
     ("sessions_tell", "sessions"),
     ("contents_tell", "contents"),
     ("executions_audit", "executions"),
+    ("users_home_path", "users"),
+    ("contents_home_path", "contents"),
 ]
 
 FUNCTIONS = [
@@ -861,6 +891,8 @@ FUNCTIONS = [
     "datastore_scope(uuid, text)",
     "datastore_shared_kernels(uuid, text)",
     "datastore_tell_access()",
+    "users_home_path()",
+    "contents_home_path()",
 ]
 
 # Of 0001, for the downgrade.
@@ -1128,7 +1160,11 @@ def upgrade():
     op.add_column("tokens", sa.Column("scopes", sa.ARRAY(sa.Text()), nullable=True))
     op.create_index(op.f("tokens_user_id_idx"), "tokens", ["user_id"], unique=False)
     op.add_column("users", sa.Column("home_id", sa.Uuid(), nullable=True))
+    op.add_column("users", sa.Column("home_path", sa.Text(), nullable=True))
     op.create_index(op.f("users_home_id_idx"), "users", ["home_id"], unique=False)
+    op.create_index(
+        "users_home_path_idx", "users", [sa.literal_column('home_path COLLATE "C"')], unique=False
+    )
     op.create_foreign_key(
         op.f("users_home_id_fkey"), "users", "contents", ["home_id"], ["id"], ondelete="SET NULL"
     )
@@ -1148,7 +1184,9 @@ def downgrade():
     for function in FUNCTIONS:
         op.execute(f"DROP FUNCTION {function} CASCADE")
     op.drop_constraint(op.f("users_home_id_fkey"), "users", type_="foreignkey")
+    op.drop_index("users_home_path_idx", table_name="users")
     op.drop_index(op.f("users_home_id_idx"), table_name="users")
+    op.drop_column("users", "home_path")
     op.drop_column("users", "home_id")
     op.drop_index(op.f("tokens_user_id_idx"), table_name="tokens")
     op.drop_column("tokens", "scopes")

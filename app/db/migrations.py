@@ -9,15 +9,15 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from alembic import command
-from app.db.engine import sync_url
+from app.db.engine import REQUEST_ROLE, sync_url
 
 
 class SchemaBehindError(Exception):
-    """The database's schema is not the one that this version needs; says what to do."""
+    """The database is not as this version needs it; says what to do."""
 
 
 def script_location() -> Path:
@@ -55,11 +55,22 @@ def current(url: str) -> str | None:
 
 
 def require_current(url: str) -> None:
-    """Raise SchemaBehindError unless the schema is the one that this version needs."""
+    """Raise SchemaBehindError unless the schema is the one that this version needs.
+
+    So it does when the database's user may not do what requests need.
+    """
     found = current(url)
     if found != head():
         raise SchemaBehindError(
             f"The database has schema {found or 'none'}, this version needs {head()}. "
             "Run `jupyter-datastore db upgrade` (or `alembic upgrade head`) with "
             "DATASTORE_DATABASE_URL set, then start again."
+        )
+    engine = create_engine(sync_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        may_assume = connection.execute(select(func.pg_has_role(REQUEST_ROLE, "SET"))).scalar_one()
+    if not may_assume:
+        raise SchemaBehindError(
+            f"The database's user may not assume the role {REQUEST_ROLE}, which requests run as. "
+            f"Have an administrator of PostgreSQL run: GRANT {REQUEST_ROLE} TO that user;"
         )

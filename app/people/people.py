@@ -362,7 +362,7 @@ async def accept_link(tx: Transaction, code: str, user: User) -> Permission:
     query = select(ShareLink).where(
         ShareLink.hash == hash_token(code),
         ShareLink.revoked_at.is_(None),
-        func.coalesce(ShareLink.expires_at, "infinity") > func.now(),
+        or_(ShareLink.expires_at.is_(None), ShareLink.expires_at > func.now()),
     )
     link = (await tx.execute(query.with_for_update(read=True))).scalar_one_or_none()
     if link is None:

@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("roles", "functions", "triggers", "views", "policies", "grants", "partitions")
+FOLDERS = ("roles", "functions", "triggers", "views", "policies", "partitions", "grants")
 
 
 def files() -> list[tuple[str, str]]:

@@ -136,7 +136,7 @@ async def _things(made: World, root_dir: Path) -> None:
         "olga",
         "POST",
         f"/api/kernels/{kernel_id}/execute",
-        json={"cell_id": cell, "path": NOTEBOOK},
+        json={"cell_id": cell, "path": NOTEBOOK, "idempotency_key": "k"},
     )
     assert asked.status_code == 202, asked.text
     made.ids["execution_id"] = asked.json()["id"]

@@ -50,8 +50,7 @@ BEGIN
             RETURN datastore_in_scope(place, scope)
                 AND NOT EXISTS (SELECT FROM unnest(scope) e
                     WHERE starts_with(e, '-' || CASE place WHEN '' THEN '' ELSE place || '/' END))
-                AND NOT EXISTS (SELECT FROM contents c JOIN users u ON u.home_id = c.id
-                    WHERE c.path = place);
+                AND NOT EXISTS (SELECT FROM users u WHERE u.home_path COLLATE "C" = place);
         END IF;
         RETURN datastore_in_scope(place, scope)
             OR (wanted = 'read' AND datastore_leads_to(place, scope));

@@ -9,11 +9,10 @@ DECLARE
     person record;
     wanted text[] := CASE wanted_action
         WHEN 'change' THEN ARRAY['write', 'execute'] ELSE ARRAY[wanted_action] END;
-    own text;
     granted text[];
     homes text[];
 BEGIN
-    SELECT u.admin, u.home_id INTO person FROM users u
+    SELECT u.admin, u.home_path || '/' AS home INTO person FROM users u
     WHERE u.id = wanted_user AND u.disabled_at IS NULL;
     IF NOT FOUND THEN
         RETURN NULL;
@@ -21,19 +20,21 @@ BEGIN
     IF person.admin THEN
         RETURN ARRAY['+'];
     END IF;
-    SELECT c.path || '/' INTO own FROM contents c WHERE c.id = person.home_id;
     SELECT array_agg(DISTINCT CASE c.path WHEN '' THEN '' ELSE c.path || '/' END) INTO granted
     FROM datastore_grants(wanted_user) p JOIN contents c ON c.id = p.content_id
     WHERE p.actions && wanted;
     IF granted IS NOT NULL THEN
-        SELECT array_agg(c.path || '/') INTO homes
-        FROM users u JOIN contents c ON c.id = u.home_id
-        WHERE u.id <> wanted_user AND (c.path || '/') ^@ ANY (granted);
+        -- By the index: what begins with a text lies between it and it with the last character.
+        SELECT array_agg(DISTINCT u.home_path || '/') INTO homes
+        FROM unnest(granted) g
+        JOIN users u ON u.home_path COLLATE "C" >= rtrim(g, '/')
+            AND u.home_path COLLATE "C" <= g || chr(1114111)
+        WHERE u.id <> wanted_user AND starts_with(u.home_path || '/', g);
     END IF;
     RETURN (
         SELECT coalesce(array_agg(e ORDER BY length(e) DESC, e COLLATE "C"), '{}')
         FROM (
-            SELECT '+' || g AS e FROM unnest(granted || own) g WHERE g IS NOT NULL
+            SELECT '+' || g AS e FROM unnest(granted || person.home) g WHERE g IS NOT NULL
             UNION ALL
             SELECT '-' || h FROM unnest(homes) h
         ) entries

@@ -6,15 +6,14 @@ GRANT SELECT ON
     users, groups, group_members, tokens, permissions, share_links, audit, server_status,
     kernelspecs, kernels, sessions, contents, checkpoints, documents, document_updates,
     document_snapshots, notebooks, cells, executions, outputs, input_requests, comms,
-    comm_messages, terminals, config_sections, execution_history
+    comm_messages, terminals, config_sections, idempotency_keys, execution_history
     TO datastore_request;
 GRANT UPDATE (full_name, display_name, initials, avatar_url, color) ON users TO datastore_request;
 GRANT INSERT, UPDATE, DELETE ON contents, document_updates, document_snapshots, notebooks, cells,
     outputs, config_sections TO datastore_request;
 GRANT UPDATE ON documents, input_requests TO datastore_request;
 GRANT INSERT, UPDATE ON kernels, sessions TO datastore_request;
-GRANT INSERT ON executions, terminals TO datastore_request;
-GRANT SELECT, INSERT ON idempotency_keys TO datastore_request;
+GRANT INSERT ON executions, idempotency_keys, terminals TO datastore_request;
 
 -- No secret and no key: not `tokens`, not `connection_info`.
 GRANT SELECT ON

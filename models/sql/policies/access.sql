@@ -23,12 +23,12 @@ ALTER TABLE notebooks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE cells ENABLE ROW LEVEL SECURITY;
 ALTER TABLE executions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE outputs ENABLE ROW LEVEL SECURITY;
-ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE input_requests ENABLE ROW LEVEL SECURITY;
 ALTER TABLE comms ENABLE ROW LEVEL SECURITY;
 ALTER TABLE comm_messages ENABLE ROW LEVEL SECURITY;
 ALTER TABLE terminals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE config_sections ENABLE ROW LEVEL SECURITY;
+ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS users_self ON users;
 DROP POLICY IF EXISTS tokens_own ON tokens;
@@ -36,6 +36,7 @@ DROP POLICY IF EXISTS kernels_own ON kernels;
 DROP POLICY IF EXISTS executions_own ON executions;
 DROP POLICY IF EXISTS outputs_own ON outputs;
 DROP POLICY IF EXISTS input_requests_own ON input_requests;
+DROP POLICY IF EXISTS idempotency_keys_own ON idempotency_keys;
 
 -- People. Names are seen by everyone who has logged in. `passwords` and `sql_roles` have no policy.
 CREATE POLICY users_read ON users FOR SELECT
@@ -76,6 +77,8 @@ CREATE POLICY server_status_read ON server_status FOR SELECT
 -- What is one person's.
 CREATE POLICY config_sections_own ON config_sections
     USING (user_id = (SELECT datastore_current_user_id()));
+CREATE POLICY idempotency_keys_own ON idempotency_keys
+    USING (actor_id = (SELECT datastore_current_user_id()));
 CREATE POLICY terminals_read ON terminals FOR SELECT
     USING (owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin()));
 CREATE POLICY terminals_write ON terminals FOR INSERT
@@ -167,8 +170,6 @@ CREATE POLICY executions_insert ON executions FOR INSERT
             SELECT FROM documents d JOIN contents c ON c.id = d.content_id
             WHERE d.id = executions.document_id
             AND datastore_in_scope(c.path, (SELECT datastore_my_scope('execute'))))));
-CREATE POLICY idempotency_keys_own ON idempotency_keys
-    USING (actor_id = datastore_current_user_id());
 CREATE POLICY outputs_read ON outputs FOR SELECT
     USING (EXISTS (SELECT FROM executions e WHERE e.id = outputs.execution_id)
         OR EXISTS (SELECT FROM cells c WHERE c.id = outputs.cell_id));

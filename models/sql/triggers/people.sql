@@ -18,3 +18,9 @@ FOR EACH ROW EXECUTE FUNCTION datastore_audit_permissions();
 CREATE OR REPLACE TRIGGER executions_audit AFTER INSERT ON executions
 FOR EACH ROW WHEN (NEW.actor_id <> NEW.run_as_id)
 EXECUTE FUNCTION datastore_audit_executions();
+
+CREATE OR REPLACE TRIGGER users_home_path BEFORE INSERT OR UPDATE OF home_id ON users
+FOR EACH ROW EXECUTE FUNCTION users_home_path();
+CREATE OR REPLACE TRIGGER contents_home_path AFTER UPDATE OF path ON contents
+FOR EACH ROW WHEN (NEW.type = 'directory' AND NEW.path <> OLD.path)
+EXECUTE FUNCTION contents_home_path();

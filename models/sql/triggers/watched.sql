@@ -42,4 +42,4 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('sessions', '{document_id, id, kernel_id, owner_id, path, type}');
 SELECT datastore_watch('terminals', '{id, name, owner_id, server_id}', withheld => '{cwd}');
-SELECT datastore_watch('users', '{id, name}', withheld => '{home_id}');
+SELECT datastore_watch('users', '{id, name}', withheld => '{home_id, home_path}');
