@@ -58,10 +58,6 @@ class Player:
     def do_lost(self, _):
         self.feed.lost()
 
-    def do_retry(self, _):
-        assert self.feed.retries
-        self.feed.retry()
-
     def do_sent(self, messages):
         assert list(self.feed.outbox) == messages
         self.feed.outbox.clear()

@@ -41,9 +41,7 @@ export class Connection {
   #running = false;
   #silence: Timer | undefined;
   #next: Timer | undefined;
-  #retry: Timer | undefined;
   readonly #backoff = new Backoff();
-  readonly #retries = new Backoff();
   readonly #online = () => this.#hurry();
 
   /**
@@ -142,8 +140,6 @@ export class Connection {
   /** Let go of the socket, whatever it still does. */
   #drop(): void {
     clearTimeout(this.#silence);
-    clearTimeout(this.#retry);
-    this.#retry = undefined;
     const socket = this.#socket;
     this.#socket = null;
     if (socket !== null) {
@@ -175,15 +171,6 @@ export class Connection {
     this.#watch(heartbeat === null ? SILENCE_SECONDS : 3 * heartbeat);
     if (this.feed.connection !== null) {
       this.#show(this.feed.reachable ? "live" : "stale");
-    }
-    if (message.type === "subscribed") {
-      this.#retries.reset();
-    }
-    if (this.feed.retries.size > 0 && this.#retry === undefined) {
-      this.#retry = setTimeout(() => {
-        this.#retry = undefined;
-        this.feed.retry();
-      }, this.#retries.pause());
     }
   }
 }

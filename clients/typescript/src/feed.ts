@@ -103,8 +103,6 @@ function put(records: Map<string, JsonRecord>, id: string, record: JsonRecord | 
 /** All subscriptions of one client, over any number of connections. */
 export class Feed {
   readonly subscriptions = new Map<string, Subscription>();
-  /** Subscriptions that the server could not take just now: `retry` asks again. */
-  readonly retries = new Set<string>();
   /** The server's, null while not connected. */
   heartbeatSeconds: number | null = null;
   /** The id of this connection's presence record, null while not connected. */
@@ -137,7 +135,6 @@ export class Feed {
   /** Forget a subscription; what still comes of it is ignored. */
   unsubscribe(subscription: Subscription): void {
     if (this.subscriptions.delete(subscription.id)) {
-      this.retries.delete(subscription.id);
       this.#say({ type: "unsubscribe", id: subscription.id });
     }
   }
@@ -146,17 +143,6 @@ export class Feed {
   sayPresence(data: JsonRecord): void {
     this.#presence = data;
     this.#say({ type: "presence", data });
-  }
-
-  /** Ask again for what the server could not take. */
-  retry(): void {
-    for (const id of this.retries) {
-      const subscription = this.subscriptions.get(id);
-      if (subscription !== undefined) {
-        this.#say(subscription.message());
-      }
-    }
-    this.retries.clear();
   }
 
   #say(message: ClientMessage): void {
@@ -171,7 +157,6 @@ export class Feed {
   lost(): void {
     this.connection = null;
     this.heartbeatSeconds = null;
-    this.retries.clear();
     this.#changes = [];
     for (const subscription of this.subscriptions.values()) {
       subscription.staged = null;
@@ -306,10 +291,6 @@ export class Feed {
   #refused(message: ServerMessage & { type: "error" }): void {
     const subscription = this.subscriptions.get(message.id ?? "");
     if (subscription === undefined) {
-      return;
-    }
-    if (message.reason === "unavailable") {
-      this.retries.add(subscription.id);
       return;
     }
     this.subscriptions.delete(subscription.id);

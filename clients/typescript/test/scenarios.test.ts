@@ -18,7 +18,6 @@ interface Step {
   presence?: JsonRecord;
   server?: ServerMessage;
   lost?: true;
-  retry?: true;
   sent?: ClientMessage[];
   complete?: string;
   incomplete?: string;
@@ -87,9 +86,6 @@ class Player {
       this.feed.received(step.server);
     } else if (step.lost !== undefined) {
       this.feed.lost();
-    } else if (step.retry !== undefined) {
-      assert.notEqual(this.feed.retries.size, 0);
-      this.feed.retry();
     } else {
       this.check(step);
     }

@@ -33,7 +33,6 @@ class Connection:
         self._headers = headers
         self._say = say
         self._some = asyncio.Event()
-        self._retries = Backoff()
 
     def _wake(self) -> None:
         self._some.set()
@@ -98,8 +97,6 @@ class Connection:
                 self.feed.received(message)
                 if message.get("type") == "hello":
                     backoff.reset()
-                if message.get("type") == "subscribed":
-                    self._retries.reset()
                 if self.feed.connection is not None:
                     self._show("live" if self.feed.reachable else "stale")
         finally:
@@ -112,8 +109,4 @@ class Connection:
             self._some.clear()
             while self.feed.outbox:
                 await websocket.send(json.dumps(self.feed.outbox.popleft()))
-            if not self.feed.retries:
-                await self._some.wait()
-                continue
-            await asyncio.sleep(self._retries.pause())
-            self.feed.retry()
+            await self._some.wait()

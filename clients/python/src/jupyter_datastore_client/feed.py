@@ -113,8 +113,7 @@ class Feed:
     """All subscriptions of one client.
 
     `heartbeat_seconds` is the server's, null while not connected. `reachable` is false when
-    the server says that it cannot reach its database. `retries` are subscriptions that the server
-    could not take just now: `retry` asks again.
+    the server says that it cannot reach its database.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -123,7 +122,6 @@ class Feed:
         self.heartbeat_seconds: float | None = None
         self.connection: str | None = None
         self.reachable = True
-        self.retries: set[str] = set()
         self._wake = wake
         self._count = 0
         self._presence: Message | None = None
@@ -148,19 +146,12 @@ class Feed:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a subscription; what still comes of it is ignored."""
         if self.subscriptions.pop(subscription.id, None) is not None:
-            self.retries.discard(subscription.id)
             self._send({"type": "unsubscribe", "id": subscription.id})
 
     def say_presence(self, data: Mapping[str, Any]) -> None:
         """Say what this client looks at, now and after each connection."""
         self._presence = {"type": "presence", "data": dict(data)}
         self._send(self._presence)
-
-    def retry(self) -> None:
-        """Ask again for what the server could not take."""
-        for subscription_id in sorted(self.retries):
-            self._send(self.subscriptions[subscription_id].message())
-        self.retries.clear()
 
     def _send(self, message: Message) -> None:
         if self.connection is not None:
@@ -173,7 +164,6 @@ class Feed:
         """The connection has ended."""
         self.connection = self.heartbeat_seconds = None
         self.outbox.clear()
-        self.retries.clear()
         self._transactions = []
         for subscription in self.subscriptions.values():
             subscription.staged = None
@@ -263,10 +253,6 @@ class Feed:
     def _error(self, message: Message) -> None:
         subscription = self.subscriptions.get(message.get("id") or "")
         if subscription is None:
-            return
-        if message["reason"] == "unavailable":
-            self.retries.add(subscription.id)
-            self._wake()
             return
         del self.subscriptions[subscription.id]
         _tell_failed(subscription, FeedError(message["message"], message["reason"]))
