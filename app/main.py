@@ -26,7 +26,9 @@ from app.auth import pages
 from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
-from app.auth.identity import TokenAuthenticator, ensure_owner
+from app.auth.hub import HubAuthenticator
+from app.auth.hub_service import HubClient, HubService
+from app.auth.identity import Identity, TokenAuthenticator, ensure_owner
 from app.auth.revocations import Revocations
 from app.comms.routes import router as comms
 from app.config.routes import router as config
@@ -59,6 +61,7 @@ from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
 from app.people.homes import Homes
+from app.people.hub import HubPeople
 from app.people.routes import router as people
 from app.people.sharing import router as sharing
 from app.recorder.waiters import Waiters
@@ -80,7 +83,13 @@ _NOT_ALLOWED = "42501"
 
 @asynccontextmanager
 async def _running(
-    app: FastAPI, settings: Settings, *, database_url: str, token: str, data_dir: Path
+    app: FastAPI,
+    settings: Settings,
+    *,
+    database_url: str,
+    token: str,
+    data_dir: Path,
+    hub: HubService | None,
 ) -> AsyncIterator[None]:
     """Put the parts together, run them, and end them in the reverse order."""
     # Tasks that are started here, not by requests, work for the server.
@@ -102,9 +111,11 @@ async def _running(
     app.state.database = database
     secret = read_secret(settings, data_dir)
     app.state.cookies = LoginCookies(secret, settings)
-    authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
-    app.state.authenticator = authenticator
     app.state.homes = homes = Homes(database, settings.root_dir)
+    authenticator = _authenticator(
+        app, database, homes, owner=owner, secret=secret, token=token, hub=hub
+    )
+    app.state.authenticator = authenticator
     app.state.revocations = revocations = Revocations(database, authenticator, on_told=[homes.make])
     app.state.disk = disk
     app.state.documents = store
@@ -123,6 +134,8 @@ async def _running(
     await app.state.terminals.open()
     await homes.make()
     revocations.start()
+    if isinstance(authenticator, HubAuthenticator):
+        authenticator.start(revocations.open_tokens)
     watcher.start()
     culler.start()
     # What has been imported and made so far stays: a full collection that walks it takes as
@@ -133,6 +146,8 @@ async def _running(
     try:
         yield
     finally:
+        if isinstance(authenticator, HubAuthenticator):
+            await authenticator.close()
         await revocations.close()
         await culler.close()
         await watcher.close()
@@ -142,13 +157,55 @@ async def _running(
         await database.close()
 
 
-def create_app(settings: Settings, *, database_url: str, token: str, data_dir: Path) -> FastAPI:
-    """Return the application on a migrated database; `data_dir` is for kernels' logs."""
+def _authenticator(
+    app: FastAPI,
+    database: Database,
+    homes: Homes,
+    *,
+    owner: Identity,
+    secret: bytes,
+    token: str,
+    hub: HubService | None,
+) -> TokenAuthenticator | HubAuthenticator:
+    """Return what finds who asks: by our own tokens, and by the hub's where there is one."""
+    if hub is None:
+        return TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+    settings: Settings = app.state.settings
+    app.state.hub = client = HubClient(hub, timeout_seconds=settings.hub_timeout_seconds)
+    people_of_hub = HubPeople(database, homes, fresh_seconds=settings.hub_cache_seconds)
+    return HubAuthenticator(
+        database,
+        token=token,
+        owner=owner,
+        secret=secret,
+        client=client,
+        settings=settings,
+        take_in=people_of_hub.take_in,
+    )
+
+
+def create_app(
+    settings: Settings,
+    *,
+    database_url: str,
+    token: str,
+    data_dir: Path,
+    hub: HubService | None = None,
+) -> FastAPI:
+    """Return the application on a migrated database, of a hub if it is a service of one.
+
+    `data_dir` is for kernels' logs.
+    """
     app = FastAPI(
         title="Jupyter Datastore",
         version=__version__,
         lifespan=partial(
-            _running, settings=settings, database_url=database_url, token=token, data_dir=data_dir
+            _running,
+            settings=settings,
+            database_url=database_url,
+            token=token,
+            data_dir=data_dir,
+            hub=hub,
         ),
         default_response_class=ExactJSONResponse,
         docs_url=None,
@@ -161,6 +218,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.state.nbconvert_slots = asyncio.Semaphore(settings.nbconvert_concurrency)
     # What runs the application says how to stop it, and where it is.
     app.state.request_shutdown = None
+    app.state.hub = None
     app.state.server_url = None
     _include_routes(app, settings)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)

@@ -49,6 +49,7 @@ class User(Base):
     home_path: Mapped[str | None]
     created_at: Mapped[Created]
     disabled_at: Mapped[datetime | None]
+    hub_name: Mapped[str | None] = mapped_column(unique=True)
 
 
 class Password(Base):
@@ -64,7 +65,7 @@ class Password(Base):
 
 
 class Group(Base):
-    """Users who are given permissions together."""
+    """Users who are given permissions together; who is in one with a `hub_name` says the hub."""
 
     __tablename__ = "groups"
     __table_args__ = (CheckConstraint("name <> ''", name="name_not_empty"),)
@@ -72,6 +73,7 @@ class Group(Base):
     id: Mapped[UuidKey]
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[Created]
+    hub_name: Mapped[str | None] = mapped_column(unique=True)
 
 
 class GroupMember(Base):
@@ -96,11 +98,18 @@ class Token(Base):
     is found by, so two rows can never answer for one secret. `scopes` restrict it to some actions
     (`read`) or actions on some resources (`execute:kernels`); null is all that its user may.
     A login by name and password is such a row too (`kind` is `login`): its secret is known to
-    nobody, the browser's cookie names the row.
+    nobody, the browser's cookie names the row. One of JupyterHub's (`kind` is `hub`) is good for as
+    long as the hub says so: `checked_at` is when it last did, `expires_at` when it no longer did.
     """
 
     __tablename__ = "tokens"
-    __table_args__ = (CheckConstraint("kind IN ('token', 'login')", name="kind"),)
+    __table_args__ = (
+        CheckConstraint(
+            "kind IN ('token', 'login') AND checked_at IS NULL "
+            "OR kind = 'hub' AND checked_at IS NOT NULL",
+            name="kind",
+        ),
+    )
 
     id: Mapped[UuidKey]
     user_id: Mapped[uuid.UUID] = mapped_column(
@@ -115,6 +124,7 @@ class Token(Base):
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None]
 
 
 class ShareLink(Base):
