@@ -28,8 +28,10 @@ from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
 from app.auth.hub import HubAuthenticator
 from app.auth.hub_service import HubClient, HubService
-from app.auth.identity import Identity, TokenAuthenticator, ensure_owner
+from app.auth.identity import TokenAuthenticator, ensure_owner
 from app.auth.revocations import Revocations
+from app.changes.changes import Changes
+from app.changes.routes import router as feed
 from app.comms.routes import router as comms
 from app.config.routes import router as config
 from app.contents.actions import Actions
@@ -99,8 +101,6 @@ async def _running(
         pool_size=settings.database_pool_size,
         recorder_pool_size=settings.recorder_pool_size,
     )
-    async with database.transaction(as_server=True) as tx:
-        owner = await ensure_owner(tx, settings.owner)
     disk = Disk(settings.root_dir, settings)
     store = DocumentStore(database, disk, settings)
     following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
@@ -109,22 +109,18 @@ async def _running(
     host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
     app.state.settings = settings
     app.state.database = database
-    secret = read_secret(settings, data_dir)
-    app.state.cookies = LoginCookies(secret, settings)
-    app.state.homes = homes = Homes(database, settings.root_dir)
-    authenticator = _authenticator(
-        app, database, homes, owner=owner, secret=secret, token=token, hub=hub
-    )
-    app.state.authenticator = authenticator
-    app.state.revocations = revocations = Revocations(database, authenticator, on_told=[homes.make])
-    app.state.disk = disk
-    app.state.documents = store
-    app.state.following = following
+    authenticator = await _add_people(app, database, data_dir=data_dir, token=token, hub=hub)
+    homes: Homes = app.state.homes
+    app.state.disk, app.state.documents, app.state.following = disk, store, following
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
     app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host
     app.state.session_locks = WeakValueDictionary()
     app.state.culler = culler = Culler(database, host, waiters, settings)
+    app.state.changes = changes = Changes(database, settings, host.server_id)
+    app.state.revocations = revocations = Revocations(
+        database, authenticator, on_told=[homes.make, changes.see_again]
+    )
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
     await store.start()
@@ -132,10 +128,10 @@ async def _running(
         database, settings, host.server_id, server_url=app.state.server_url
     )
     await app.state.terminals.open()
+    await app.state.changes.start()
     await homes.make()
     revocations.start()
-    if isinstance(authenticator, HubAuthenticator):
-        authenticator.start(revocations.open_tokens)
+    authenticator.start(revocations.open_tokens)
     watcher.start()
     culler.start()
     # What has been imported and made so far stays: a full collection that walks it takes as
@@ -146,42 +142,43 @@ async def _running(
     try:
         yield
     finally:
-        if isinstance(authenticator, HubAuthenticator):
-            await authenticator.close()
+        await authenticator.close()
         await revocations.close()
         await culler.close()
         await watcher.close()
+        await app.state.changes.close()
         await app.state.terminals.close()
         await host.close()
         await store.close()
         await database.close()
 
 
-def _authenticator(
-    app: FastAPI,
-    database: Database,
-    homes: Homes,
-    *,
-    owner: Identity,
-    secret: bytes,
-    token: str,
-    hub: HubService | None,
-) -> TokenAuthenticator | HubAuthenticator:
-    """Return what finds who asks: by our own tokens, and by the hub's where there is one."""
-    if hub is None:
-        return TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+async def _add_people(
+    app: FastAPI, database: Database, *, data_dir: Path, token: str, hub: HubService | None
+) -> TokenAuthenticator:
+    """Add what knows people: by our own tokens, and by the hub's where there is one."""
     settings: Settings = app.state.settings
-    app.state.hub = client = HubClient(hub, timeout_seconds=settings.hub_timeout_seconds)
-    people_of_hub = HubPeople(database, homes, fresh_seconds=settings.hub_cache_seconds)
-    return HubAuthenticator(
-        database,
-        token=token,
-        owner=owner,
-        secret=secret,
-        client=client,
-        settings=settings,
-        take_in=people_of_hub.take_in,
-    )
+    secret = read_secret(settings, data_dir)
+    app.state.cookies = LoginCookies(secret, settings)
+    app.state.homes = homes = Homes(database, settings.root_dir)
+    async with database.transaction(as_server=True) as tx:
+        owner = await ensure_owner(tx, settings.owner)
+    if hub is None:
+        authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+    else:
+        app.state.hub = client = HubClient(hub, timeout_seconds=settings.hub_timeout_seconds)
+        people_of_hub = HubPeople(database, homes, fresh_seconds=settings.hub_cache_seconds)
+        authenticator = HubAuthenticator(
+            database,
+            token=token,
+            owner=owner,
+            secret=secret,
+            client=client,
+            settings=settings,
+            take_in=people_of_hub.take_in,
+        )
+    app.state.authenticator = authenticator
+    return authenticator
 
 
 def create_app(
@@ -253,6 +250,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         sharing,
         nbconvert,
         events,
+        feed,
         refresh,
         spec,
         paths,

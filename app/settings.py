@@ -98,3 +98,12 @@ class Settings(BaseSettings):
     hub_timeout_seconds: float = Field(default=10.0, gt=0)
     hub_activity_seconds: float = Field(default=300.0, ge=0)
     hub_custom_scopes: bool | None = None
+    # The change feed: how long changes are kept for who resumes, what may wait for one client and
+    # for how long it may read nothing, how often it hears from the server, and how late a lost
+    # wake-up is made up for.
+    feed_retention_seconds: float = Field(default=86_400, gt=0)
+    feed_max_subscriptions: int = Field(default=10_000, ge=1)
+    feed_queue_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    feed_lag_seconds: float = Field(default=60, gt=0)
+    feed_heartbeat_seconds: float = Field(default=15, gt=0)
+    feed_poll_seconds: float = Field(default=5, gt=0)

@@ -23,6 +23,7 @@ from models.executions import (
     InputRequest,
     Output,
 )
+from models.feed import Change, FeedEpoch, FeedMark, Presence
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
 from models.people import (
     AuditEntry,
@@ -41,6 +42,7 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Cell",
+    "Change",
     "Checkpoint",
     "Comm",
     "CommMessage",
@@ -50,6 +52,8 @@ __all__ = [
     "DocumentSnapshot",
     "DocumentUpdate",
     "Execution",
+    "FeedEpoch",
+    "FeedMark",
     "Group",
     "GroupMember",
     "IdempotencyKey",
@@ -60,6 +64,7 @@ __all__ = [
     "Output",
     "Password",
     "Permission",
+    "Presence",
     "ServerProcess",
     "Session",
     "ShareLink",

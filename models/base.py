@@ -7,13 +7,14 @@ import secrets
 import time
 import uuid
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from sqlalchemy import BigInteger, DateTime, Identity, MetaData, Text, Uuid, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from models.codec import ExactText
+from models.published import Published, Unpublished
 
 NAMING_CONVENTION = {
     "ix": "%(table_name)s_%(column_0_N_name)s_idx",
@@ -46,6 +47,9 @@ Created = Annotated[datetime, mapped_column(server_default=func.now())]
 
 class Base(DeclarativeBase):
     """Base of every table: typed columns, `timestamptz` for times, `jsonb` for JSON."""
+
+    # What clients may follow of the table.
+    __feed__: ClassVar[Published | Unpublished]
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads a plain class attribute)

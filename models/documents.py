@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Created, Exact, UuidKey
+from models.published import Published, Scope, Unpublished
 
 
 class Content(Base):
@@ -37,6 +38,27 @@ class Content(Base):
     """
 
     __tablename__ = "contents"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "parent_id",
+            "path",
+            "name",
+            "type",
+            "format",
+            "mimetype",
+            "writable",
+            "size",
+            "created",
+            "last_modified",
+            "hash",
+            "hash_algorithm",
+            "missing_since",
+        ),
+        withheld=("file_key",),
+        filters=("id", "parent_id", "path", "type"),
+        scopes=(Scope("contents", "path"),),
+    )
     __table_args__ = (
         CheckConstraint("type IN ('notebook', 'file', 'directory')", name="type"),
         CheckConstraint("path NOT LIKE '/%'", name="path_is_relative"),
@@ -72,6 +94,11 @@ class Checkpoint(Base):
     """A copy of a file that the contents manager keeps, as it was last listed or made here."""
 
     __tablename__ = "checkpoints"
+    __feed__ = Published(
+        sent=("id", "content_id", "checkpoint_id", "last_modified"),
+        filters=("id", "content_id"),
+        scopes=(Scope("content", "content_id"),),
+    )
     __table_args__ = (UniqueConstraint("content_id", "checkpoint_id"),)
 
     id: Mapped[UuidKey]
@@ -91,6 +118,22 @@ class Document(Base):
     """
 
     __tablename__ = "documents"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "content_id",
+            "type",
+            "format",
+            "version",
+            "saved_version",
+            "saved_at",
+            "save_error",
+            "created_at",
+        ),
+        withheld=("disk_hash", "disk_base"),
+        filters=("id", "content_id"),
+        scopes=(Scope("documents", "id"),),
+    )
     __table_args__ = (
         CheckConstraint("type IN ('notebook', 'file')", name="type"),
         CheckConstraint("saved_version <= version", name="saved_not_ahead"),
@@ -116,6 +159,7 @@ class DocumentUpdate(Base):
     """One Yjs update (v1 encoding) of a document, in the order of its row lock."""
 
     __tablename__ = "document_updates"
+    __feed__ = Unpublished("what a document is made of: clients see its projection")
     __table_args__ = (
         CheckConstraint("origin IN ('load', 'api', 'execution', 'disk', 'room')", name="origin"),
     )
@@ -134,6 +178,7 @@ class DocumentSnapshot(Base):
     """A document's whole Yjs state at a version, so that opening it need not replay all updates."""
 
     __tablename__ = "document_snapshots"
+    __feed__ = Unpublished("what a document is made of: clients see its projection")
 
     document_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
@@ -147,6 +192,11 @@ class Notebook(Base):
     """A notebook's own fields; `extra` are top-level keys that nbformat does not define."""
 
     __tablename__ = "notebooks"
+    __feed__ = Published(
+        sent=("id", "nbformat", "nbformat_minor", "metadata", "extra"),
+        filters=("id",),
+        scopes=(Scope("documents", "id"),),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
@@ -167,6 +217,25 @@ class Cell(Base):
     """
 
     __tablename__ = "cells"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "notebook_id",
+            "cell_id",
+            "position",
+            "cell_type",
+            "source",
+            "version",
+            "metadata",
+            "extra",
+            "execution_count",
+            "execution_state",
+            "execution_id",
+        ),
+        announced=("attachments",),
+        filters=("id", "notebook_id", "cell_id", "execution_id"),
+        scopes=(Scope("documents", "notebook_id"),),
+    )
     __table_args__ = (
         UniqueConstraint("notebook_id", "cell_id"),
         CheckConstraint("cell_type IN ('code', 'markdown', 'raw')", name="cell_type"),

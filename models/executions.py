@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, Created, Exact, TimedKey, UuidKey
 from models.codec import ExactText
+from models.published import Published, Scope, Unpublished
 
 UNFINISHED = ("queued", "running")
 FINAL = ("ok", "error", "aborted", "cancelled", "interrupted")
@@ -44,6 +45,52 @@ class Execution(Base):
     """
 
     __tablename__ = "executions"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "seq",
+            "kernel_id",
+            "incarnation",
+            "session_id",
+            "document_id",
+            "path",
+            "cell_id",
+            "cell_version",
+            "actor_id",
+            "run_as_id",
+            "client",
+            "msg_id",
+            "code",
+            "source_hash",
+            "silent",
+            "store_history",
+            "stop_on_error",
+            "allow_stdin",
+            "status",
+            "reason",
+            "execution_count",
+            "queued_at",
+            "started_at",
+            "finished_at",
+            "ename",
+            "evalue",
+            "traceback",
+            "output_bytes",
+        ),
+        announced=("user_expressions", "reply"),
+        withheld=("idempotency_key",),
+        filters=(
+            "id",
+            "kernel_id",
+            "session_id",
+            "document_id",
+            "path",
+            "cell_id",
+            "actor_id",
+            "status",
+        ),
+        scopes=(Scope("executions", "id"),),
+    )
     __table_args__ = (
         CheckConstraint(
             "status IN ('queued', 'running', 'ok', 'error', 'aborted', 'cancelled', 'interrupted')",
@@ -114,6 +161,7 @@ class IdempotencyKey(Base):
     """
 
     __tablename__ = "idempotency_keys"
+    __feed__ = Unpublished("keys are their askers' alone")
 
     actor_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
@@ -148,6 +196,34 @@ class Output(Base):
     """
 
     __tablename__ = "outputs"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "execution_id",
+            "seq",
+            "kernel_id",
+            "cell_id",
+            "output_type",
+            "name",
+            "text",
+            "data",
+            "metadata",
+            "execution_count",
+            "ename",
+            "evalue",
+            "traceback",
+            "extra",
+            "display_id",
+            "comm_id",
+            "size_bytes",
+            "created_at",
+            "updated_at",
+            "cleared_at",
+        ),
+        withheld=("partition_id",),
+        filters=("id", "execution_id", "kernel_id", "cell_id", "comm_id"),
+        scopes=(Scope("executions", "execution_id"), Scope("kernels", "kernel_id")),
+    )
     __table_args__ = (
         CheckConstraint(
             "output_type IN ('stream', 'display_data', 'execute_result', 'error', 'unknown')",
@@ -218,6 +294,23 @@ class InputRequest(Base):
     """
 
     __tablename__ = "input_requests"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "execution_id",
+            "kernel_id",
+            "msg_id",
+            "prompt",
+            "password",
+            "status",
+            "answered_by_id",
+            "created_at",
+            "answered_at",
+        ),
+        withheld=("value",),  # what a person typed is shown by the kernel, if at all
+        filters=("id", "execution_id", "kernel_id", "status"),
+        scopes=(Scope("executions", "execution_id"),),
+    )
     __table_args__ = (
         CheckConstraint("status IN ('pending', 'answered', 'cancelled')", name="status"),
         CheckConstraint("NOT password OR value IS NULL", name="password_not_stored"),
@@ -256,6 +349,27 @@ class Comm(Base):
     """
 
     __tablename__ = "comms"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "kernel_id",
+            "incarnation",
+            "comm_id",
+            "target_name",
+            "target_module",
+            "state",
+            "reason",
+            "execution_id",
+            "last_message_id",
+            "dropped_through",
+            "opened_at",
+            "closed_at",
+        ),
+        announced=("data", "metadata", "buffers"),
+        withheld=("messages_kept", "bytes_kept"),
+        filters=("id", "kernel_id", "comm_id", "target_name", "state", "execution_id"),
+        scopes=(Scope("comms", "id"),),
+    )
     __table_args__ = (
         UniqueConstraint("kernel_id", "comm_id"),
         CheckConstraint("state IN ('open', 'closed')", name="state"),
@@ -291,6 +405,24 @@ class CommMessage(Base):
     """
 
     __tablename__ = "comm_messages"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "comm_id",
+            "execution_id",
+            "direction",
+            "actor_id",
+            "msg_id",
+            "msg_type",
+            "data",
+            "metadata",
+            "size_bytes",
+            "created_at",
+        ),
+        announced=("buffers",),
+        filters=("id", "comm_id", "execution_id"),
+        scopes=(Scope("comms", "comm_id"),),
+    )
     __table_args__ = (
         CheckConstraint("msg_type IN ('comm_open', 'comm_msg', 'comm_close')", name="msg_type"),
         CheckConstraint("direction IN ('kernel', 'client')", name="direction"),

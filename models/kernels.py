@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Created, TextKey, UuidKey
+from models.published import Published, Scope
 
 
 class ServerProcess(Base):
@@ -18,6 +19,12 @@ class ServerProcess(Base):
     """
 
     __tablename__ = "server_status"
+    __feed__ = Published(
+        sent=("id", "hostname", "version", "started_at", "stopped_at"),
+        withheld=("pid", "process_started_at", "heartbeat_at"),
+        filters=("id",),
+        scopes=(Scope("server"),),
+    )
 
     id: Mapped[UuidKey]
     hostname: Mapped[str]
@@ -33,6 +40,12 @@ class Kernelspec(Base):
     """A kernel that can be started, as Jupyter found it when it was last listed."""
 
     __tablename__ = "kernelspecs"
+    __feed__ = Published(
+        sent=("id", "name", "is_default", "spec", "resources"),
+        withheld=("refreshed_at",),
+        filters=("id", "name"),
+        scopes=(Scope("server"),),
+    )
 
     id: Mapped[UuidKey]
     name: Mapped[str] = mapped_column(unique=True)
@@ -54,6 +67,26 @@ class Kernel(Base):
     """
 
     __tablename__ = "kernels"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "name",
+            "path",
+            "execution_state",
+            "reason",
+            "incarnation",
+            "connections",
+            "owner_id",
+            "server_id",
+            "kernel_info",
+            "created_at",
+            "last_activity",
+            "ended_at",
+        ),
+        withheld=("pid", "pid_started_at", "connection_info", "recorded_batch"),
+        filters=("id", "name", "path", "owner_id", "server_id"),
+        scopes=(Scope("kernels", "id"),),
+    )
     __table_args__ = (
         CheckConstraint(
             "execution_state IN ('unknown', 'starting', 'idle', 'busy', 'terminating', "
@@ -89,6 +122,21 @@ class Session(Base):
     """A path (notebook, console or file) and the kernel that serves it."""
 
     __tablename__ = "sessions"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "path",
+            "name",
+            "type",
+            "kernel_id",
+            "document_id",
+            "owner_id",
+            "created_at",
+            "ended_at",
+        ),
+        filters=("id", "path", "type", "kernel_id", "document_id", "owner_id"),
+        scopes=(Scope("sessions", "id"),),
+    )
     __table_args__ = (
         Index("sessions_living_path_idx", "path", postgresql_where=text("ended_at IS NULL")),
     )

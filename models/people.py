@@ -11,6 +11,7 @@ from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, LargeBinary, T
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, Created, UuidKey
+from models.published import Published, Scope, Unpublished
 
 _ACTIONS = "ARRAY['read', 'write', 'execute', 'share']"
 _ONE_TARGET = (
@@ -30,6 +31,23 @@ class User(Base):
     """
 
     __tablename__ = "users"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "name",
+            "full_name",
+            "display_name",
+            "initials",
+            "avatar_url",
+            "color",
+            "admin",
+            "created_at",
+            "disabled_at",
+        ),
+        withheld=("home_id", "home_path", "hub_name"),
+        filters=("id", "name"),
+        scopes=(Scope("server"),),
+    )
     __table_args__ = (
         CheckConstraint("name <> ''", name="name_not_empty"),
         Index("users_home_path_idx", text('home_path COLLATE "C"')),
@@ -56,6 +74,7 @@ class Password(Base):
     """What a password is checked against (argon2). No role but the server's own may read it."""
 
     __tablename__ = "passwords"
+    __feed__ = Unpublished("secrets are nobody's to follow")
 
     user_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
@@ -68,6 +87,12 @@ class Group(Base):
     """Users who are given permissions together; who is in one with a `hub_name` says the hub."""
 
     __tablename__ = "groups"
+    __feed__ = Published(
+        sent=("id", "name", "created_at"),
+        withheld=("hub_name",),
+        filters=("id", "name"),
+        scopes=(Scope("server"),),
+    )
     __table_args__ = (CheckConstraint("name <> ''", name="name_not_empty"),)
 
     id: Mapped[UuidKey]
@@ -80,6 +105,12 @@ class GroupMember(Base):
     """That a user is in a group."""
 
     __tablename__ = "group_members"
+    __feed__ = Published(
+        sent=("group_id", "user_id", "created_at"),
+        filters=("group_id", "user_id"),
+        scopes=(Scope("user", "user_id"),),
+        id=("group_id", "user_id"),
+    )
 
     group_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True
@@ -103,6 +134,7 @@ class Token(Base):
     """
 
     __tablename__ = "tokens"
+    __feed__ = Unpublished("secrets, also as hashes, are nobody's to follow")
     __table_args__ = (
         CheckConstraint(
             "kind IN ('token', 'login') AND checked_at IS NULL "
@@ -134,6 +166,7 @@ class ShareLink(Base):
     """
 
     __tablename__ = "share_links"
+    __feed__ = Unpublished("secrets, also as hashes, are nobody's to follow")
     __table_args__ = (
         CheckConstraint("resource IN ('contents', 'kernels')", name="resource"),
         CheckConstraint(_ONE_TARGET, name="one_target"),
@@ -166,6 +199,7 @@ class Permission(Base):
     """
 
     __tablename__ = "permissions"
+    __feed__ = Unpublished("who may see one depends on what it is of: it is read over HTTP")
     __table_args__ = (
         CheckConstraint("subject IN ('user', 'group', 'everyone')", name="subject"),
         CheckConstraint(
@@ -216,6 +250,7 @@ class AuditEntry(Base):
     """
 
     __tablename__ = "audit"
+    __feed__ = Unpublished("for administrators, over HTTP")
     __table_args__ = (Index("audit_at_idx", "at"),)
 
     id: Mapped[BigKey]
@@ -234,6 +269,7 @@ class SqlRole(Base):
     """
 
     __tablename__ = "sql_roles"
+    __feed__ = Unpublished("bookkeeping of logins to the database")
 
     role_name: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))

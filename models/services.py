@@ -8,6 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Created, Exact, UuidKey
+from models.published import Published, Scope
 
 
 class Terminal(Base):
@@ -18,6 +19,12 @@ class Terminal(Base):
     """
 
     __tablename__ = "terminals"
+    __feed__ = Published(
+        sent=("id", "name", "owner_id", "server_id", "created_at", "last_activity", "ended_at"),
+        withheld=("cwd",),
+        filters=("id", "name", "owner_id", "server_id"),
+        scopes=(Scope("user", "owner_id"),),
+    )
     __table_args__ = (
         Index(
             "terminals_living_name_key",
@@ -48,6 +55,12 @@ class ConfigSection(Base):
     """
 
     __tablename__ = "config_sections"
+    __feed__ = Published(
+        sent=("user_id", "name", "data", "updated_at"),
+        filters=("user_id", "name"),
+        scopes=(Scope("user", "user_id"),),
+        id=("user_id", "name"),
+    )
     __table_args__ = (CheckConstraint("jsonb_typeof(data) = 'object'", name="data_is_object"),)
 
     user_id: Mapped[uuid.UUID] = mapped_column(

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     any_,
+    cast,
     column,
     exists,
     func,
@@ -204,8 +205,9 @@ class Revocations:
             name="asked",
         ).data(rows)
         a = asked.c
+        # A column of nothing but nulls has no type of its own.
         valid_token = exists().where(
-            Token.id == a.token_id,
+            Token.id == cast(a.token_id, Uuid),
             Token.revoked_at.is_(None),
             or_(Token.expires_at.is_(None), Token.expires_at > func.now()),
             # Ours never change; the hub's are actions.

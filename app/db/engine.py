@@ -1,4 +1,4 @@
-"""The connection pools and the one place that commits.
+"""The connection pools and the one place that commits, which rings for who follows changes.
 
 Everything that writes does so inside `Database.transaction()`. Work that must happen just before
 the commit (projecting an edited document) or after its outcome is known (releasing a lock, waking
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import QueuePool
 
 from app.db import asker
+from app.db.doorbell import SETTINGS, Doorbell
 from models import codec
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Database:
         event.listen(self._requests.sync_engine, "checkout", _tell_asker)
         self._server = _engine(url, pool_size)
         self._recorders = _engine(url, recorder_pool_size)
+        self.doorbell = Doorbell(url)
         self._reads = {
             engine: engine.execution_options(isolation_level="AUTOCOMMIT")
             for engine in (self._requests, self._server, self._recorders)
@@ -123,6 +125,8 @@ class Database:
                 await session.commit()
                 committed = True
         finally:
+            if committed:
+                self.doorbell.ring()
             session.run_on_finish(committed)
 
     @asynccontextmanager
@@ -141,6 +145,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.doorbell.close()
         await asyncio.gather(*(engine.dispose() for engine in self._reads))
 
     def connections_in_use(self) -> dict[str, int]:
@@ -185,7 +190,7 @@ def _tell_asker(connection: Any, record: Any, _: Any) -> None:
 
 
 def _engine(url: str, pool_size: int, *, role: str | None = None) -> AsyncEngine:
-    server_settings = {"application_name": "jupyter-datastore"}
+    server_settings = {"application_name": "jupyter-datastore", **SETTINGS}
     if role is not None:
         server_settings["role"] = role
     return create_async_engine(

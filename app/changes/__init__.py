@@ -1,0 +1,1 @@
+"""The change feed: rows reach clients as they change (docs/feed.md)."""

