@@ -32,6 +32,10 @@ from app.auth.identity import TokenAuthenticator, ensure_owner
 from app.auth.revocations import Revocations
 from app.changes.changes import Changes
 from app.changes.routes import router as feed
+from app.collaboration import notices
+from app.collaboration.fork_routes import router as forks_of_documents
+from app.collaboration.rooms import Rooms
+from app.collaboration.routes import router as collaboration
 from app.comms.routes import router as comms
 from app.config.routes import router as config
 from app.contents.actions import Actions
@@ -43,8 +47,11 @@ from app.contents.routes import router as contents
 from app.contents.watcher import Watcher
 from app.db import asker
 from app.db.engine import Database, is_transient
+from app.documents.history import History
+from app.documents.history_routes import router as histories
 from app.documents.routes import router as documents
 from app.documents.store import DocumentStore
+from app.documents.undo import Undo
 from app.errors import DomainError
 from app.events.actions import TellActions
 from app.events.events import Events
@@ -107,11 +114,11 @@ async def _running(
     watcher = Watcher(disk, following, settings)
     waiters = Waiters()
     host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
-    app.state.settings = settings
     app.state.database = database
     authenticator = await _add_people(app, database, data_dir=data_dir, token=token, hub=hub)
     homes: Homes = app.state.homes
     app.state.disk, app.state.documents, app.state.following = disk, store, following
+    rooms = _add_rooms(app, settings, database, store)
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
     app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host
@@ -124,6 +131,7 @@ async def _running(
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
     await store.start()
+    await rooms.start()
     app.state.terminals = Terminals(
         database, settings, host.server_id, server_url=app.state.server_url
     )
@@ -148,6 +156,7 @@ async def _running(
         await watcher.close()
         await app.state.changes.close()
         await app.state.terminals.close()
+        await rooms.close()
         await host.close()
         await store.close()
         await database.close()
@@ -181,6 +190,14 @@ async def _add_people(
     return authenticator
 
 
+def _add_rooms(app: FastAPI, settings: Settings, database: Database, store: DocumentStore) -> Rooms:
+    app.state.rooms = rooms = Rooms(database, store, settings)
+    app.state.forks = rooms.forks
+    app.state.undo = Undo(database, store)
+    app.state.history = History(database, store, app.state.undo)
+    return rooms
+
+
 def create_app(
     settings: Settings,
     *,
@@ -211,6 +228,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.events = Events()
+    notices.register(app.state.events)
     app.state.metrics = Metrics()
     app.state.nbconvert_slots = asyncio.Semaphore(settings.nbconvert_concurrency)
     # What runs the application says how to stop it, and where it is.
@@ -241,6 +259,9 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         sessions,
         executions,
         documents,
+        histories,
+        collaboration,
+        forks_of_documents,
         contents,
         files,
         terminals,

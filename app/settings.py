@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = 10
     save_delay_seconds: float = 0.5
     save_interval_max_seconds: float = 5.0
+    room_linger_seconds: float = Field(default=60.0, ge=0)
+    document_undo_days: float = Field(default=7.0, gt=0)
+    document_history_days: float = Field(default=90.0, gt=0)
+    room_queue_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     # Of one websocket: messages over the limit close it; what is kept for a client that is away
     # (0: nothing), and what may wait for one that reads slowly.
     websocket_max_message_bytes: int = 128 * 1024 * 1024

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     ForeignKey,
@@ -114,7 +115,8 @@ class Document(Base):
     versions have no gap and one order. `saved_version` is the version that the file holds, and
     `disk_hash` that file's SHA-256: a file with another hash was changed by another program.
     `disk_base` keeps, for each cell in the saved file, hashes of its parts, the base of a
-    three-way merge. `save_error` is the reason why the last save failed.
+    three-way merge; of a text file, the text. `save_error` is the reason why the last save failed.
+    Updates up to `compacted_version` may be joined or gone; the snapshot at it stays.
     """
 
     __tablename__ = "documents"
@@ -130,13 +132,14 @@ class Document(Base):
             "save_error",
             "created_at",
         ),
-        withheld=("disk_hash", "disk_base"),
+        withheld=("disk_hash", "disk_base", "compacted_version"),
         filters=("id", "content_id"),
         scopes=(Scope("documents", "id"),),
     )
     __table_args__ = (
         CheckConstraint("type IN ('notebook', 'file')", name="type"),
         CheckConstraint("saved_version <= version", name="saved_not_ahead"),
+        CheckConstraint("compacted_version <= version", name="compacted_not_ahead"),
         Index("documents_unsaved_idx", "id", postgresql_where=text("saved_version < version")),
     )
 
@@ -148,6 +151,7 @@ class Document(Base):
     format: Mapped[str]
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     saved_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    compacted_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     saved_at: Mapped[datetime | None]
     save_error: Mapped[str | None]
     disk_hash: Mapped[str | None]
@@ -156,12 +160,22 @@ class Document(Base):
 
 
 class DocumentUpdate(Base):
-    """One Yjs update (v1 encoding) of a document, in the order of its row lock."""
+    """One Yjs update (v1 encoding) of a document, in the order of its row lock.
+
+    `origin` says what made it; 'save' is what the server says of the file after it was written.
+    `edits` is how many updates it was before compaction joined them: versions have gaps there.
+    `undoes` are the versions that an undo or redo took back.
+    """
 
     __tablename__ = "document_updates"
     __feed__ = Unpublished("what a document is made of: clients see its projection")
     __table_args__ = (
-        CheckConstraint("origin IN ('load', 'api', 'execution', 'disk', 'room')", name="origin"),
+        CheckConstraint(
+            "origin IN ('load', 'api', 'execution', 'disk', 'room', 'undo', 'redo', 'restore',"
+            " 'save')",
+            name="origin",
+        ),
+        CheckConstraint("edits >= 1", name="edits"),
     )
 
     document_id: Mapped[uuid.UUID] = mapped_column(
@@ -171,11 +185,17 @@ class DocumentUpdate(Base):
     update: Mapped[bytes] = mapped_column(LargeBinary)
     actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
     origin: Mapped[str]
+    edits: Mapped[int] = mapped_column(server_default=text("1"))
+    undoes: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
     created_at: Mapped[Created]
 
 
 class DocumentSnapshot(Base):
-    """A document's whole Yjs state at a version, so that opening it need not replay all updates."""
+    """A document's whole Yjs state at a version, so that opening it need not replay all updates.
+
+    The one at `documents.compacted_version` is kept: what compaction joined or dropped is before
+    it, and undo goes back to it.
+    """
 
     __tablename__ = "document_snapshots"
     __feed__ = Unpublished("what a document is made of: clients see its projection")
@@ -186,6 +206,100 @@ class DocumentSnapshot(Base):
     version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     state: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[Created]
+
+
+class DocumentVersion(Base):
+    """A version of a document that somebody gave a name; `state` is its whole Yjs state.
+
+    With a state of its own it outlives the updates that led to it.
+    """
+
+    __tablename__ = "document_versions"
+    __feed__ = Published(
+        sent=("id", "document_id", "version", "name", "actor_id", "created_at"),
+        withheld=("state",),
+        filters=("id", "document_id"),
+        scopes=(Scope("documents", "document_id"),),
+    )
+    __table_args__ = (
+        UniqueConstraint("document_id", "name"),
+        CheckConstraint("name <> ''", name="name_not_empty"),
+    )
+
+    id: Mapped[UuidKey]
+    document_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    version: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str]
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[Created]
+
+
+class DocumentFork(Base):
+    """A fork of a document, as jupyter-collaboration has them: edited apart, merged or dropped.
+
+    With `synchronize` it also gets what is done to the document meanwhile. `state` is its whole
+    Yjs state; a fork is not saved to a file.
+    """
+
+    __tablename__ = "document_forks"
+    __feed__ = Published(
+        sent=(
+            "id",
+            "document_id",
+            "title",
+            "description",
+            "synchronize",
+            "actor_id",
+            "created_at",
+        ),
+        withheld=("state",),
+        filters=("id", "document_id"),
+        scopes=(Scope("documents", "document_id"),),
+    )
+
+    id: Mapped[UuidKey]
+    document_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), index=True
+    )
+    title: Mapped[str]
+    description: Mapped[str]
+    synchronize: Mapped[bool]
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[Created]
+
+
+class CollaborationSession(Base):
+    """The session id that rooms have: one for the life of the database.
+
+    Browsers compare it when they come back; the merge state that it stands for is in the tables,
+    so it outlives restarts and is the same in all processes. A single row.
+    """
+
+    __tablename__ = "collaboration_session"
+    __feed__ = Unpublished("the server's own: a room's session route tells it to who may open one")
+    __table_args__ = (CheckConstraint("single", name="single"),)
+
+    single: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[uuid.UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+
+
+class TextContent(Base):
+    """The text of an open text file, as its document says, with line feeds as line ends."""
+
+    __tablename__ = "text_contents"
+    __feed__ = Published(
+        sent=("id",),
+        announced=("text",),
+        filters=("id",),
+        scopes=(Scope("documents", "id"),),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
+    )
+    text: Mapped[Exact]
 
 
 class Notebook(Base):

@@ -50,7 +50,7 @@ class User(Base):
     )
     __table_args__ = (
         CheckConstraint("name <> ''", name="name_not_empty"),
-        Index("users_home_path_idx", text('home_path COLLATE "C"')),
+        Index("users_home_path_idx", "home_path"),
     )
 
     id: Mapped[UuidKey]
@@ -64,7 +64,7 @@ class User(Base):
     home_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("contents.id", ondelete="SET NULL"), index=True
     )
-    home_path: Mapped[str | None]
+    home_path: Mapped[str | None] = mapped_column(Text(collation="C"))
     created_at: Mapped[Created]
     disabled_at: Mapped[datetime | None]
     hub_name: Mapped[str | None] = mapped_column(unique=True)

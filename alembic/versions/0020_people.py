@@ -1160,11 +1160,9 @@ def upgrade():
     op.add_column("tokens", sa.Column("scopes", sa.ARRAY(sa.Text()), nullable=True))
     op.create_index(op.f("tokens_user_id_idx"), "tokens", ["user_id"], unique=False)
     op.add_column("users", sa.Column("home_id", sa.Uuid(), nullable=True))
-    op.add_column("users", sa.Column("home_path", sa.Text(), nullable=True))
+    op.add_column("users", sa.Column("home_path", sa.Text(collation="C"), nullable=True))
     op.create_index(op.f("users_home_id_idx"), "users", ["home_id"], unique=False)
-    op.create_index(
-        "users_home_path_idx", "users", [sa.literal_column('home_path COLLATE "C"')], unique=False
-    )
+    op.create_index("users_home_path_idx", "users", ["home_path"], unique=False)
     op.create_foreign_key(
         op.f("users_home_id_fkey"), "users", "contents", ["home_id"], ["id"], ondelete="SET NULL"
     )

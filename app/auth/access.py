@@ -154,7 +154,7 @@ async def _answers(
             target = posixpath.normpath("/".join(p for p in target.split("/") if p) or ".")
             target = "" if target == "." else target
         if resource == "documents":
-            target = target.removeprefix("json:notebook:")
+            target = target.removeprefix("json:notebook:").removeprefix("text:file:")
         if target.startswith("../") or target == ".." or not _is_storable(target):
             return [False] * len(actions)
     asked = [func.datastore_may(identity.id, action, resource, target) for action in actions]

@@ -97,12 +97,22 @@ class Actions:
             raise BadRequestError(f"{path} is a directory, not a {kind}", reason="bad type")
         if kind == "notebook" and "content" in model and model.get("chunk") is None:
             return await self._save_notebook(path, model["content"], actor_id=actor_id), new
+        return await self._save_any(path, model, new=new, actor_id=actor_id), new
+
+    async def _save_any(
+        self, path: str, model: dict[str, Any], *, new: bool, actor_id: uuid.UUID | None
+    ) -> dict[str, Any]:
+        """Save what is no whole notebook; a text file that is open merges it."""
+        if _is_text(model) and await self._documents.type_at(path) == "file":
+            await self._documents.put_text(path, model["content"], actor_id=actor_id)
+            opened: dict[str, Any] = await self._disk.model(path, content=False)
+            return opened
         saved = await self._save_file(path, model, new=new)
         await self._following.note(path)
-        if model.get("chunk") in (None, -1) and await self._documents.is_open(path):
+        if model.get("chunk") in (None, -1):
             with contextlib.suppress(DomainError):  # what was saved need not be a notebook
-                await self._documents.open_notebook(path, actor_id=actor_id)
-        return saved, new
+                await self._documents.follow(path, actor_id=actor_id)
+        return saved
 
     async def create_untitled(self, folder: str) -> dict[str, Any]:
         """Make an untitled file in a folder."""
@@ -229,6 +239,16 @@ def _kind(model: dict[str, Any]) -> str | None:
     if not kind:
         return None
     return kind if kind in _TYPES else "file"
+
+
+def _is_text(model: dict[str, Any]) -> bool:
+    """Tell whether a model is a whole text file."""
+    return (
+        model.get("type") == "file"
+        and model.get("format") == "text"
+        and isinstance(model.get("content"), str)
+        and model.get("chunk") is None
+    )
 
 
 def _with_trust(notebook: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:

@@ -56,8 +56,7 @@ class Checkpoints:
         await self._documents.save_below(path)
         await self._disk.run(path, "restore_checkpoint", checkpoint_id, path)
         await self._following.note(path)
-        if await self._documents.is_open(path):
-            await self._documents.open_notebook(path, actor_id=None)
+        await self._documents.follow(path, actor_id=None)
 
     async def delete(self, path: str, checkpoint_id: str) -> None:
         """Remove a checkpoint."""

@@ -71,6 +71,27 @@ class NotebookFile:
     message: str | None
 
 
+@dataclass(frozen=True)
+class TextFile:
+    r"""A text file read from disk; `text` has `\n` as line ends, `newline` is what the file has."""
+
+    text: str
+    state: FileState
+    newline: str
+
+    @classmethod
+    def of(cls, content: bytes, state: FileState) -> "TextFile":
+        r"""Return the file that has these bytes; UnicodeDecodeError when it is not UTF-8.
+
+        Only where all line ends are `\r\n` are they taken for such: others stay as they are.
+        """
+        text = content.decode("utf-8")
+        ends = text.count("\r\n")
+        if ends and ends == text.count("\n") == text.count("\r"):
+            return cls(text.replace("\r\n", "\n"), state, "\r\n")
+        return cls(text, state, "\n")
+
+
 class Disk:
     """The files under one root directory. Raises ManagerError when the settings make no manager."""
 
@@ -241,13 +262,26 @@ class Disk:
             os_path = await self._file(path)
             return await asyncio.to_thread(self._read_notebook, path, os_path)
 
-    async def write_notebook(
+    async def read_text(self, path: str) -> TextFile:
+        """Read a text file; BadRequestError when it is not UTF-8."""
+        path = self.normalized(path)
+        if not self.files:
+            raise BadRequestError(f"{path} cannot be edited together here")
+        async with self._domain_errors(path):
+            os_path = await self._file(path)
+            content, state = await asyncio.to_thread(self._read, path, os_path)
+        try:
+            return TextFile.of(content, state)
+        except UnicodeDecodeError:
+            raise BadRequestError(f"{path} is not UTF-8 encoded", reason="bad format") from None
+
+    async def write(
         self,
         path: str,
         content: bytes,
         expected_hash: str | None,
     ) -> FileState:
-        """Replace a notebook's file by `content` (see `serialized`), atomically.
+        """Replace a notebook's or text file's content by `content`, atomically.
 
         Raises DiskChangedError when the file's hash is not `expected_hash`. A file that is gone
         is written again; with `expected_hash` None there must be none.

@@ -276,7 +276,7 @@ class Following:
         for document in documents:
             try:
                 if (await self._disk.state(document.path)).hash != document.disk_hash:
-                    await self._documents.open_notebook(document.path, actor_id=None)
+                    await self._documents.follow(document.path, actor_id=None)
                     found.merged.append(document.path)
             except NotFoundError:
                 continue

@@ -99,6 +99,10 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
     elif with_content and (type == "notebook" or (type is None and path.endswith(".ipynb"))):
         model = await _notebook(request, identity, path, with_hash=with_hash)
     else:
+        documents: DocumentStore = request.app.state.documents
+        if with_content and await documents.type_at(path) == "file":
+            await documents.follow(path, actor_id=identity.id)
+            await documents.save_below(path)  # what is being typed is in the file then
         model = await disk.model(
             path, content=with_content, type=type, format=format, hash=with_hash
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pycrdt import Array
+from pycrdt import Array, Map
 from sqlalchemy import bindparam, func, select
 
 from app.db.engine import Transaction
@@ -38,6 +38,7 @@ class NotebookEditor:
         self._memory = memory
         self.origin = origin
         self.actor_id = actor_id
+        self.undoes: list[int] | None = None
 
     @property
     def document_id(self) -> uuid.UUID:
@@ -54,17 +55,28 @@ class NotebookEditor:
         """The version that is stored, raised by `flush`."""
         return self._memory.version
 
+    @property
+    def memory(self) -> NotebookMemory:
+        """The document in memory."""
+        return self._memory
+
     def running(self) -> set[str]:
         """Return the ids of cells with a queued or running execution."""
         return self._memory.running()
 
     def notebook(self) -> dict[str, Any]:
         """Return the notebook as it is now, every cell with its id."""
-        return self._memory.notebook()
+        return self._memory.content()
 
     async def flush(self) -> None:
         """Store the edits made so far; done before the commit by itself."""
-        await project.flush(self._tx, self._memory, origin=self.origin, actor_id=self.actor_id)
+        await project.flush(
+            self._tx,
+            self._memory,
+            origin=self.origin,
+            actor_id=self.actor_id,
+            undoes=self.undoes,
+        )
 
     def cell_ids(self) -> list[str]:
         """Return the ids of the cells in the notebook's order."""
@@ -211,6 +223,8 @@ class NotebookEditor:
             youtputs = state.youtputs
             with self._memory.edit(own_outputs=True):
                 for place in places:
+                    if not isinstance(youtputs[place], Map):
+                        youtputs[place] = Map(values.to_y(youtputs[place]))
                     youtputs[place]["data"] = values.to_y(data)
                     youtputs[place]["metadata"] = values.to_y(metadata)
                     count += 1

@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Collection
 
+from pycrdt import Map, Text
 from sqlalchemy import select
 
 from app.db.engine import Transaction
-from app.documents import queries, values
+from app.documents import queries, updates, values
 from app.documents.memory import CellState, NotebookMemory, Tail
 from app.documents.outputs import continues
 from app.documents.stream import StreamText, cursor_after
@@ -19,19 +20,7 @@ _PIECES_AT_ONCE = 200
 async def build(tx: Transaction, document_id: uuid.UUID, version: int) -> NotebookMemory:
     """Return the document as it was stored at `version`; it need not be the latest."""
     memory = NotebookMemory(document_id)
-    snapshot = (await tx.execute(queries.latest_snapshot(document_id))).one_or_none()
-    after = 0
-    if snapshot is not None and snapshot.version <= version:
-        after = snapshot.version
-        memory.doc.apply_update(snapshot.state)
-        memory.snapshot_bytes = len(snapshot.state)
-    updates = (await tx.execute(queries.updates_after(document_id, after, version))).all()
-    with memory.doc.transaction():
-        for stored in updates:
-            memory.doc.apply_update(stored.update)
-    memory.updates_since_snapshot = len(updates)
-    memory.bytes_since_snapshot = sum(len(stored.update) for stored in updates)
-    memory.version = version
+    await updates.replay(tx, memory, version)
     if version == 0:
         memory.displays_known = True
         memory.watch()
@@ -51,18 +40,11 @@ async def build(tx: Transaction, document_id: uuid.UUID, version: int) -> Notebo
 
 async def catch_up(tx: Transaction, memory: NotebookMemory, version: int) -> None:
     """Apply what other processes stored, up to `version`, and read the rows they wrote."""
-    updates = (
-        await tx.execute(queries.updates_after(memory.document_id, memory.version, version))
-    ).all()
-    with memory.doc.transaction():
-        for stored in updates:
-            memory.doc.apply_update(stored.update)
+    await updates.apply_newer(tx, memory, version)
     touched = memory.settle(stored=True)
     memory.updates.clear()
     memory.removed.clear()
     memory.version = version
-    memory.updates_since_snapshot += len(updates)
-    memory.bytes_since_snapshot += sum(len(stored.update) for stored in updates)
     await _read_notebook_row(tx, memory)
     only = None if memory.order_changed else touched
     memory.order_changed = False
@@ -112,6 +94,8 @@ async def restore_tails(tx: Transaction, memory: NotebookMemory, cell_ids: Colle
         if not youtputs:
             continue
         youtput = youtputs[len(youtputs) - 1]
+        if not isinstance(youtput, Map) or not isinstance(youtput.get("text"), Text):
+            continue  # a client wrote it, in a shape of its own: the next piece is another output
         text = str(youtput["text"])
         cursor = None
         if text and not text.endswith("\n"):

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pycrdt import Array, Doc, Map, Text
+from pycrdt import Array, Map, Text
 
 from app.documents import values
+from app.documents.merge_state import MergeState
 from app.documents.outputs import rendered
 from app.documents.stream import StreamText
 from models import Cell, Notebook
@@ -23,6 +24,9 @@ _CELL_COLUMNS = ("source", "cell_type", "metadata", "attachments", "execution_co
 _NOT_EXTRA = {*_CELL_COLUMNS, "id", "outputs", "execution_state"}
 _CELL_TYPES = ("code", "markdown", "raw")
 _BLOCK = 16 * 1024
+_ID_LIMIT = 500  # an index's entries are bounded
+# In the order of cells: what a client put there that is none; it is taken out again.
+_STRANGER = ""
 
 
 class Tail:
@@ -84,22 +88,18 @@ class CellState:
         self.displays = {}
 
 
-class NotebookMemory:
+class NotebookMemory(MergeState):
     """The document, brought up to `version`, and the states of its cells in order."""
 
     def __init__(self, document_id: uuid.UUID) -> None:
-        self.document_id = document_id
-        self.doc: Doc[Any] = Doc()
+        super().__init__(document_id)
         self.meta = self.doc.get("meta", type=Map)
         self.cells = self.doc.get("cells", type=Array)
-        self.version = 0
-        self.path = ""
         self.row = Notebook(id=document_id, nbformat=4, nbformat_minor=5, metadata_={}, extra={})
         self.row_changed: set[str] = set()
         self.order: list[str] = []
         self.states: dict[str, CellState] = {}
         # What happened since the last flush.
-        self.updates: list[bytes] = []
         self.removed: dict[str, CellState] = {}
         self.order_changed = False
         self.streaming: set[str] = set()
@@ -107,16 +107,21 @@ class NotebookMemory:
         self._changed_outputs: set[str] = set()
         # Whether `displays` of all cells are known.
         self.displays_known = False
-        # What was stored since the last snapshot, and that snapshot's size.
-        self.updates_since_snapshot = 0
-        self.bytes_since_snapshot = 0
-        self.snapshot_bytes = 0
         self._own_outputs = False
         self._editing = False
         self._deltas: list[list[tuple[str, Any]]] = []
         self._touched: list[tuple[int, set[str]]] = []
         self._meta_touched = False
         self._subscriptions: list[Any] = []
+
+    def adopt_all(self) -> None:
+        """Take the cells of a document that was filled before it was watched; rows are made up."""
+        for ymap in self.cells:
+            cell_id = self._adopt(ymap, stored=True)
+            self.order.append(cell_id)
+            everything = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
+            self._read_cell(self.states[cell_id], everything, stored=False)
+        self._read_meta(stored=True)
 
     def watch(self) -> None:
         """Start to follow the document's events."""
@@ -173,6 +178,8 @@ class NotebookMemory:
         touched: dict[str, set[str]] = {}
         for index, keys in self._touched:
             touched.setdefault(self.order[index], set()).update(keys)
+        touched.pop(_STRANGER, None)
+        reordered = bool(self._deltas)
         self._deltas, self._touched = [], []
         present = [cell_id for cell_id in inserted if cell_id in self.states]
         for cell_id in present:
@@ -182,10 +189,21 @@ class NotebookMemory:
         if self._meta_touched:
             self._meta_touched = False
             self._read_meta(stored=stored)
-        if self._touched:
+        if reordered:
+            self._remove_strangers()
+        if self._touched or self._deltas:
             # A cell was given another id; its place means this order, not the next one.
             return set(touched) | self.settle(stored=stored)
         return set(touched)
+
+    def _remove_strangers(self) -> None:
+        """Take out of the cells what is no cell; that is an event of its own."""
+        if _STRANGER not in self.order:
+            return
+        with self.doc.transaction():
+            for place in range(len(self.order) - 1, -1, -1):
+                if self.order[place] == _STRANGER:
+                    del self.cells[place]
 
     def _reorder(self, delta: list[tuple[str, Any]], *, stored: bool) -> list[str]:
         """Apply the cell array's change to `order`; return the ids of inserted cells."""
@@ -203,9 +221,11 @@ class NotebookMemory:
             else:
                 for ymap in value:
                     inserted.append((len(order), ymap))
-                    order.append("")
+                    order.append(_STRANGER)
         order.extend(self.order[place:])
         for cell_id in gone:
+            if cell_id == _STRANGER:
+                continue
             self.removed[cell_id] = self.states.pop(cell_id)
         for place, ymap in inserted:
             order[place] = self._adopt(ymap, stored=stored)
@@ -213,8 +233,10 @@ class NotebookMemory:
         return [order[place] for place, _ in inserted]
 
     def _adopt(self, ymap: Any, *, stored: bool) -> str:
-        cell_id = ymap.get("id")
-        if not isinstance(cell_id, str) or not cell_id or cell_id in self.states:
+        if not isinstance(ymap, Map):
+            return _STRANGER
+        cell_id = _storable_id(ymap.get("id"))
+        if cell_id is None or cell_id in self.states:
             # Two clients moved one cell at once: Yjs keeps both copies.
             cell_id = str(uuid.uuid4())
             ymap["id"] = cell_id
@@ -229,6 +251,9 @@ class NotebookMemory:
         return cell_id
 
     def _read_cell(self, state: CellState, keys: set[str], *, stored: bool) -> None:
+        if "id" in keys and state.ymap.get("id") != state.row.cell_id:
+            # A client changed it; it is how rows, executions and people know the cell.
+            state.ymap["id"] = state.row.cell_id
         if "outputs" in keys and not self._own_outputs:
             state.forget_outputs()
             self.displays_known = False
@@ -254,8 +279,8 @@ class NotebookMemory:
     def _read_meta(self, *, stored: bool) -> None:
         meta = values.from_y(self.meta.to_py()) or {}
         found = {
-            "nbformat": _count(meta.pop("nbformat", 4)) or 4,
-            "nbformat_minor": _count(meta.pop("nbformat_minor", 5)) or 0,
+            "nbformat": _format(meta.pop("nbformat", 4), 4),
+            "nbformat_minor": _format(meta.pop("nbformat_minor", 5), 0),
             "metadata_": _dict(meta.pop("metadata", {})),
             "extra": meta,
         }
@@ -285,7 +310,8 @@ class NotebookMemory:
         """Return a code cell's outputs as the document shows them."""
         self.store_stream(state)
         youtputs = state.youtputs
-        return [] if youtputs is None else values.from_y(youtputs.to_py()) or []
+        found = [] if youtputs is None else values.from_y(youtputs.to_py()) or []
+        return [output for output in found if isinstance(output, dict)]
 
     def cell(self, state: CellState, *, outputs: bool = True) -> dict[str, Any]:
         """Return a cell as nbformat 4.5 has it; without its outputs it has no such key."""
@@ -305,7 +331,7 @@ class NotebookMemory:
                 cell["outputs"] = self.outputs(state)
         return cell
 
-    def notebook(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """Return the whole notebook, every cell with its id."""
         return {
             **copy.deepcopy(self.row.extra),
@@ -413,6 +439,12 @@ def _new_row(document_id: uuid.UUID, cell_id: str) -> Cell:
     )
 
 
+def _storable_id(value: Any) -> str | None:
+    """Return the id that a client gave a cell, None when rows cannot hold it."""
+    fits = isinstance(value, str) and 0 < len(value) <= _ID_LIMIT and "\x00" not in value
+    return value if fits else None
+
+
 def _plain(value: Any) -> Any:
     return values.from_y(value.to_py() if isinstance(value, Map | Array | Text) else value)
 
@@ -424,6 +456,11 @@ def _dict(value: Any) -> dict[str, Any]:
 def _count(value: Any) -> int | None:
     value = values.from_y(value)
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def _format(value: Any, default: int) -> int:
+    number = _count(value)
+    return number if number and 0 < number < 1000 else default
 
 
 def _runs(ymap: Any) -> bool:

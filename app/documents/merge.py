@@ -18,6 +18,7 @@ from app.documents import values
 _OUTPUTS = ("outputs", "execution_count")
 _TEXT = ("source", "cell_type")
 CONFLICT = "datastore"
+_REMEMBERED = 20
 
 
 class Base(TypedDict):
@@ -25,13 +26,15 @@ class Base(TypedDict):
 
     `cells` has [id, text, metadata and the rest, outputs] in order; `nbformat` is the file's
     major format. `pending` is what is about to be written, with the file's hash: a server that
-    dies in between finds its own file again.
+    dies in between finds its own file again. `older` says of earlier files, the latest first, what
+    cells were before: their parts, None for cells that there were not.
     """
 
     meta: str
     cells: list[list[str]]
     nbformat: int
     pending: "dict[str, Any] | None"
+    older: list[dict[str, list[str] | None]]
 
 
 def base_of(notebook: dict[str, Any], nbformat: int = 4) -> Base:
@@ -41,7 +44,56 @@ def base_of(notebook: dict[str, Any], nbformat: int = 4) -> Base:
         "cells": [[cell["id"], *_parts(cell)] for cell in notebook["cells"]],
         "nbformat": nbformat,
         "pending": None,
+        "older": [],
     }
+
+
+def remember(new: Base, old: Base | None) -> Base:
+    """Return a base that knows what the file was before, and before that, within limits."""
+    if not old or "cells" not in old:
+        return new
+    before = {entry[0]: entry[1:] for entry in old["cells"]}
+    now = {entry[0]: entry[1:] for entry in new["cells"]}
+    changed = {
+        cell_id: before.get(cell_id)
+        for cell_id in before.keys() | now.keys()
+        if before.get(cell_id) != now.get(cell_id)
+    }
+    older = old.get("older", [])
+    if changed:
+        older = [changed, *older]
+    return {**new, "older": older[:_REMEMBERED]}
+
+
+def nearest(base: Base | None, disk: dict[str, Any]) -> Base | None:
+    """Return the base, or an earlier one that a file goes back to: others may have read that.
+
+    That is one whose texts the file has more of, if it has changed some: a file that is exactly
+    what it was before was put there on purpose.
+    """
+    if base is None or not base.get("older"):
+        return base
+    texts = {cell["id"]: _parts(cell)[0] for cell in disk["cells"]}
+    cells = {entry[0]: entry[1:] for entry in base["cells"]}
+    best, found = _score(cells, texts), base
+    for changed in base["older"]:
+        for cell_id, parts in changed.items():
+            if parts is None:
+                cells.pop(cell_id, None)
+            else:
+                cells[cell_id] = parts
+        score = _score(cells, texts)
+        is_same = score == len(texts) == len(cells)
+        if score > best and not is_same:
+            best = score
+            found = {**base, "cells": [[key, *parts] for key, parts in cells.items()]}
+        elif is_same:
+            return base
+    return found
+
+
+def _score(cells: dict[str, list[str]], texts: dict[str, str]) -> int:
+    return sum(cell_id in cells and cells[cell_id][0] == text for cell_id, text in texts.items())
 
 
 def merge(  # noqa: C901 (the cases of a three-way merge, side by side)

@@ -4,7 +4,6 @@ import uuid
 from functools import lru_cache
 from typing import Any
 
-from pycrdt import merge_updates
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -19,12 +18,12 @@ from sqlalchemy import (
 )
 
 from app.db.engine import Transaction
-from app.documents import queries
+from app.documents import queries, updates
 from app.documents.load import restore_tails
 from app.documents.memory import CellState, NotebookMemory
 from app.documents.outputs import as_shown, columns_of, groups
 from app.documents.values import same
-from models import Cell, Document, DocumentSnapshot, DocumentUpdate, Notebook, Output
+from models import Cell, Notebook, Output
 
 _CELL_ATTRIBUTES = (
     "id",
@@ -54,25 +53,15 @@ _OUTPUT_ATTRIBUTES = (
     "extra",
     "size_bytes",
 )
-_SNAPSHOT_UPDATES = 200
-_SNAPSHOT_BYTES = 4 * 1024 * 1024
-# A snapshot of a large document must be worth its bytes.
-_SNAPSHOT_UPDATE_WORTH = 20 * 1024
-
-
-# Core statements, made once: every edit runs them, and making them costs more than running them.
-_DOCUMENTS: Any = Document.__table__
-_RAISE_VERSION = (
-    update(_DOCUMENTS)
-    .where(_DOCUMENTS.c.id == bindparam("document_id"))
-    .values(version=bindparam("new_version"))
-)
-_UPDATES: Any = DocumentUpdate.__table__
-_APPEND_UPDATE = insert(_UPDATES)
 
 
 async def flush(
-    tx: Transaction, memory: NotebookMemory, *, origin: str, actor_id: uuid.UUID | None
+    tx: Transaction,
+    memory: NotebookMemory,
+    *,
+    origin: str,
+    actor_id: uuid.UUID | None,
+    undoes: list[int] | None = None,
 ) -> bool:
     """Store all edits since the last flush; tell whether there were any.
 
@@ -82,30 +71,11 @@ async def flush(
     memory.store_streams()
     if not memory.updates:
         return False
-    await tx.flush()
-    merged = memory.updates[0] if len(memory.updates) == 1 else merge_updates(*memory.updates)
-    memory.updates.clear()
-    memory.version += 1
-    connection = await tx.connection()
-    await connection.execute(
-        _RAISE_VERSION, {"document_id": memory.document_id, "new_version": memory.version}
-    )
-    await connection.execute(
-        _APPEND_UPDATE,
-        {
-            "document_id": memory.document_id,
-            "version": memory.version,
-            "update": merged,
-            "actor_id": actor_id,
-            "origin": origin,
-        },
-    )
+    await updates.append(tx, memory, origin=origin, actor_id=actor_id, undoes=undoes)
     await _write_notebook(tx, memory)
     new_cells = await _write_cells(tx, memory)
     await _write_outputs(tx, memory, new_cells)
-    memory.updates_since_snapshot += 1
-    memory.bytes_since_snapshot += len(merged)
-    await _write_snapshot(tx, memory)
+    await updates.write_snapshot(tx, memory)
     return True
 
 
@@ -229,26 +199,3 @@ async def _keep_outputs(tx: Transaction, state: CellState, wanted: list[dict[str
         ids = literal(gone, ARRAY(BigInteger))
         await tx.execute(select(func.datastore_detach_outputs(ids)))
     return kept
-
-
-async def _write_snapshot(tx: Transaction, memory: NotebookMemory) -> None:
-    updates = max(_SNAPSHOT_UPDATES, memory.snapshot_bytes // _SNAPSHOT_UPDATE_WORTH)
-    size = max(_SNAPSHOT_BYTES, memory.snapshot_bytes)
-    if memory.updates_since_snapshot < updates and memory.bytes_since_snapshot < size:
-        return
-    state = memory.doc.get_update()
-    await tx.execute(
-        insert(DocumentSnapshot).values(
-            document_id=memory.document_id, version=memory.version, state=state
-        )
-    )
-    await tx.execute(
-        delete(DocumentSnapshot).where(
-            DocumentSnapshot.document_id == memory.document_id,
-            DocumentSnapshot.version < memory.version,
-        ),
-        execution_options={"synchronize_session": False},
-    )
-    memory.updates_since_snapshot = 0
-    memory.bytes_since_snapshot = 0
-    memory.snapshot_bytes = len(state)

@@ -2,11 +2,21 @@
 
 import uuid
 from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, and_, bindparam, func, or_, select
 
-from models import Cell, Content, Document, DocumentSnapshot, DocumentUpdate, Output
+from models import (
+    Cell,
+    Content,
+    Document,
+    DocumentSnapshot,
+    DocumentUpdate,
+    DocumentVersion,
+    Output,
+    User,
+)
 
 # Statements that every edit runs are built once: making one anew costs more than running it.
 _BY_PATH = (
@@ -15,7 +25,7 @@ _BY_PATH = (
     .where(Content.path == bindparam("path"))
 )
 _CURRENT_VERSION = (
-    select(Document.version, Content.path)
+    select(Document.version, Content.path, Document.type, Document.compacted_version)
     .join(Content, Content.id == Document.content_id)
     .where(Document.id == bindparam("document_id"))
 )
@@ -36,16 +46,16 @@ def document_paths(document_id: uuid.UUID) -> Select[Any]:
     )
 
 
-def locked_version() -> Select[int, str]:
-    """The version and path of the document `document_id`, locked against other edits.
+def locked_version() -> Select[int, str, str, int]:
+    """What `current_version` returns, of a document locked against other edits.
 
     FOR NO KEY UPDATE: rows that refer to the document may be inserted meanwhile.
     """
     return _LOCKED_VERSION
 
 
-def current_version() -> Select[int, str]:
-    """The version and path of the document `document_id`."""
+def current_version() -> Select[int, str, str, int]:
+    """The version, path, type and compacted version of the document `document_id`."""
     return _CURRENT_VERSION
 
 
@@ -56,11 +66,11 @@ def unsaved_documents() -> Select[Any]:
     )
 
 
-def latest_snapshot(document_id: uuid.UUID) -> Select[int, bytes]:
-    """The newest snapshot of a document."""
+def latest_snapshot(document_id: uuid.UUID, version: int) -> Select[int, bytes]:
+    """The newest snapshot of a document up to a version."""
     return (
         select(DocumentSnapshot.version, DocumentSnapshot.state)
-        .where(DocumentSnapshot.document_id == document_id)
+        .where(DocumentSnapshot.document_id == document_id, DocumentSnapshot.version <= version)
         .order_by(DocumentSnapshot.version.desc())
         .limit(1)
     )
@@ -77,6 +87,100 @@ def updates_after(document_id: uuid.UUID, version: int, last: int) -> Select[int
         )
         .order_by(DocumentUpdate.version)
     )
+
+
+def history_after(document_id: uuid.UUID, version: int, last: int) -> Select[*tuple[Any, ...]]:
+    """The updates of a document after `version` up to `last`, with who made them and when."""
+    return (
+        select(
+            DocumentUpdate.version,
+            DocumentUpdate.update,
+            DocumentUpdate.actor_id,
+            DocumentUpdate.origin,
+            DocumentUpdate.undoes,
+            DocumentUpdate.created_at,
+        )
+        .where(
+            DocumentUpdate.document_id == document_id,
+            DocumentUpdate.version > version,
+            DocumentUpdate.version <= last,
+        )
+        .order_by(DocumentUpdate.version)
+    )
+
+
+def changes_before(
+    document_id: uuid.UUID, before: int | None, limit: int
+) -> Select[*tuple[Any, ...]]:
+    """The last updates of a document before a version, the latest first, without their bytes."""
+    query = (
+        select(
+            DocumentUpdate.version,
+            DocumentUpdate.origin,
+            DocumentUpdate.edits,
+            DocumentUpdate.undoes,
+            DocumentUpdate.created_at,
+            func.length(DocumentUpdate.update).label("size_bytes"),
+            User.name.label("user_name"),
+        )
+        .outerjoin(User, User.id == DocumentUpdate.actor_id)
+        .where(DocumentUpdate.document_id == document_id)
+        .order_by(DocumentUpdate.version.desc())
+        .limit(limit)
+    )
+    return query if before is None else query.where(DocumentUpdate.version < before)
+
+
+def version_at(document_id: uuid.UUID, at: datetime) -> Select[Any]:
+    """The version that a document had at a time."""
+    return select(func.max(DocumentUpdate.version)).where(
+        DocumentUpdate.document_id == document_id, DocumentUpdate.created_at <= at
+    )
+
+
+def named_version(document_id: uuid.UUID, name: str) -> Select[Any]:
+    """The version of a document that has a name."""
+    return select(DocumentVersion).where(
+        DocumentVersion.document_id == document_id, DocumentVersion.name == name
+    )
+
+
+def named_versions(document_id: uuid.UUID) -> Select[*tuple[Any, ...]]:
+    """The named versions of a document, the latest first, without their states."""
+    return (
+        select(
+            DocumentVersion.name,
+            DocumentVersion.version,
+            DocumentVersion.created_at,
+            User.name.label("user_name"),
+        )
+        .outerjoin(User, User.id == DocumentVersion.actor_id)
+        .where(DocumentVersion.document_id == document_id)
+        .order_by(DocumentVersion.version.desc(), DocumentVersion.created_at.desc())
+    )
+
+
+def documents_to_compact(undo: timedelta, history: timedelta, worth: int) -> Select[Any]:
+    """Documents with many updates that are older than undo goes back, or some to be dropped."""
+    age = func.now() - DocumentUpdate.created_at
+    is_joinable = and_(age > undo, DocumentUpdate.version > Document.compacted_version)
+    return (
+        select(DocumentUpdate.document_id)
+        .join(Document, Document.id == DocumentUpdate.document_id)
+        .group_by(DocumentUpdate.document_id)
+        .having(
+            or_(
+                func.count().filter(is_joinable) >= worth,
+                func.count().filter(age > history) > 0,
+            )
+        )
+        .order_by(DocumentUpdate.document_id)
+    )
+
+
+def compacted_version(document_id: uuid.UUID) -> Select[int]:
+    """The version up to which a document's updates may be joined or gone."""
+    return select(Document.compacted_version).where(Document.id == document_id)
 
 
 def cells_of(document_id: uuid.UUID) -> Select[Any]:

@@ -145,18 +145,29 @@ def _with_server_outputs(memory: NotebookMemory, cell: dict[str, Any]) -> dict[s
     }
 
 
+def set_text(ymap: Any, old: str, new: str) -> None:
+    """Make a cell's text, which is `old` now, `new`."""
+    if old == new:
+        return
+    if isinstance(ymap.get("source"), Text):
+        apply_splices(ymap["source"], text_splices(old, new))
+    else:
+        ymap["source"] = Text(new)
+
+
+def set_metadata(ymap: Any, metadata: dict[str, Any]) -> None:
+    """Make a cell's metadata what is given."""
+    if isinstance(ymap.get("metadata"), Map):
+        _replace_map(ymap["metadata"], metadata)
+    else:
+        ymap["metadata"] = Map(values.to_y(metadata))
+
+
 def _replace_cell(state: CellState, cell: dict[str, Any]) -> None:
     ymap, row = state.ymap, state.row
     source = values.to_text(cell["source"])
-    if source != row.source:
-        if isinstance(ymap.get("source"), Text):
-            apply_splices(ymap["source"], text_splices(row.source, source))
-        else:
-            ymap["source"] = Text(source)
-    if isinstance(ymap.get("metadata"), Map):
-        _replace_map(ymap["metadata"], cell.get("metadata", {}))
-    else:
-        ymap["metadata"] = Map(values.to_y(cell.get("metadata", {})))
+    set_text(ymap, row.source, source)
+    set_metadata(ymap, cell.get("metadata", {}))
     is_code = cell["cell_type"] == "code"
     kept = {"id", *_NESTED}
     if is_code and state.running:

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
-from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile
+from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile, TextFile
 from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
-from app.documents.merge import Base, base_of, merge
+from app.documents.editor import NotebookEditor
+from app.documents.merge import Base, base_of, merge, nearest, remember
 from app.documents.replace import identify
+from app.documents.text import TextEditor
+from app.documents.text_merge import merge_text
 from app.errors import DomainError, NotFoundError, StorageError
 from models import Content, Document
 
@@ -48,8 +51,8 @@ def as_file(versioned: tuple[int, dict[str, Any]]) -> tuple[int, dict[str, Any]]
     return version, {**notebook, "cells": cells}
 
 
-class NotebookSaving:
-    """Saves notebook documents and merges what others did to their files."""
+class DocumentSaving:
+    """Saves documents and merges what others did to their files."""
 
     def __init__(self, database: Database, disk: Disk, store: "DocumentStore") -> None:
         self._database = database
@@ -91,8 +94,10 @@ class NotebookSaving:
             # Before `pending` is replaced: the file may be the one that it tells of.
             if (await self._disk.state(path)).hash != document.disk_hash:
                 raise DiskChangedError(path)
-        version, notebook = await self._store.snapshot(document_id)
-        content, base = await asyncio.to_thread(_encode, notebook)
+        version, found = await self._store.snapshot(document_id)
+        known: Any = document.disk_base
+        newline = (known or {}).get("newline", "\n")
+        content, base = await asyncio.to_thread(_encode, found, newline)
         new_hash = hashlib.sha256(content).hexdigest()
         old_base: Any = document.disk_base
         if new_hash != document.disk_hash:
@@ -100,15 +105,17 @@ class NotebookSaving:
             await self._store_document(
                 document_id, disk_base=(old_base or {}) | {"pending": pending}
             )
-            if old_base and old_base.get("nbformat", 4) < 4:
+            if old_base and document.type == "notebook" and old_base.get("nbformat", 4) < 4:
                 with contextlib.suppress(NotFoundError):
                     await self._disk.checkpoint(path)
-        state = await self._disk.write_notebook(path, content, document.disk_hash)
+        state = await self._disk.write(path, content, document.disk_hash)
         await self._store_saved(document_id, version, base, state)
 
     async def _take(self, document_id: uuid.UUID, actor_id: uuid.UUID | None) -> None:
         document, path = await self._document(document_id)
-        file = await self._disk.read_notebook(path)
+        notebook = document.type == "notebook"
+        file: NotebookFile | TextFile
+        file = await (self._disk.read_notebook if notebook else self._disk.read_text)(path)
         if file.state.hash == document.disk_hash:
             return
         base: Any = document.disk_base
@@ -116,9 +123,35 @@ class NotebookSaving:
         if pending and pending["hash"] == file.state.hash:
             await self._store_saved(document_id, pending["version"], pending["base"], file.state)
             return
+        if isinstance(file, TextFile):
+            await self._merge_text(document_id, (base or {}).get("text"), file, actor_id)
+            return
         if base is not None and "cells" not in base:
             base = None
         await self._merge(document_id, base, file, actor_id)
+
+    async def _merge_text(
+        self,
+        document_id: uuid.UUID,
+        base: str | None,
+        file: TextFile,
+        actor_id: uuid.UUID | None,
+    ) -> None:
+        async with self._store.editing(document_id, origin="disk", actor_id=actor_id) as (
+            tx,
+            editor,
+        ):
+            assert isinstance(editor, TextEditor)
+            editor.replace(merge_text(base, editor.content(), file.text))
+            same = editor.content() == file.text
+            if same:
+                editor.memory.tell_saved(editor.path, file.state.hash)
+            await editor.flush()
+            values: dict[str, Any] = {"disk_hash": file.state.hash, "disk_base": text_base(file)}
+            if same:
+                values["saved_version"] = editor.version
+            await _update_document(tx, document_id, values)
+            await _update_content(tx, document_id, file.state)
 
     async def _merge(
         self,
@@ -131,14 +164,21 @@ class NotebookSaving:
             tx,
             editor,
         ):
+            assert isinstance(editor, NotebookEditor)
             current = editor.notebook()
             known = [(cell["id"], cell["cell_type"], cell["source"]) for cell in current["cells"]]
             disk = {**file.notebook, "cells": identify(file.notebook["cells"], known)}
-            editor.replace(merge(base, current, disk, editor.running()))
-            await editor.flush()
+            editor.replace(merge(nearest(base, disk), current, disk, editor.running()))
             disk_base = base_of(disk, file.nbformat)
-            values: dict[str, Any] = {"disk_hash": file.state.hash, "disk_base": disk_base}
-            if base_of(editor.notebook(), file.nbformat) == disk_base:
+            values: dict[str, Any] = {
+                "disk_hash": file.state.hash,
+                "disk_base": remember(disk_base, base),
+            }
+            same = base_of(editor.notebook(), file.nbformat) == disk_base
+            if same:
+                editor.memory.tell_saved(editor.path, file.state.hash)
+            await editor.flush()
+            if same:
                 values["saved_version"] = editor.version
             await _update_document(tx, document_id, values)
             await _update_content(tx, document_id, file.state)
@@ -147,15 +187,22 @@ class NotebookSaving:
         self, document_id: uuid.UUID, version: int, base: Base, state: FileState
     ) -> None:
         async with self._database.transaction(recorder=True) as tx:
+            # What rooms are told is a version of its own, which the file has too.
+            editor = await self._store.edit_any(tx, document_id, origin="save", save=lambda: False)
+            query = select(Document.disk_base).where(Document.id == document_id)
+            before: Any = (await tx.execute(query)).scalar_one()
+            is_current = editor.version == version
+            editor.memory.tell_saved(editor.path, state.hash)
+            await editor.flush()
             await _update_document(
                 tx,
                 document_id,
                 {
-                    "saved_version": version,
+                    "saved_version": editor.version if is_current else version,
                     "saved_at": func.now(),
                     "save_error": None,
                     "disk_hash": state.hash,
-                    "disk_base": base,
+                    "disk_base": remember(base, before) if "cells" in base else base,
                 },
             )
             await _update_content(tx, document_id, state)
@@ -215,8 +262,17 @@ def _key(document_id: uuid.UUID) -> int:
     return int.from_bytes(document_id.bytes[:8], "big", signed=True)
 
 
-def _encode(notebook: dict[str, Any]) -> tuple[bytes, Base]:
-    return serialized(as_file((0, notebook))[1]), base_of(notebook)
+def text_base(file: TextFile) -> dict[str, Any]:
+    """Return what `documents.disk_base` keeps of a text file: the text, for a merge by lines."""
+    return {"text": file.text, "newline": file.newline, "pending": None}
+
+
+def _encode(content: Any, newline: str) -> tuple[bytes, Any]:
+    """Return a file's bytes and its base."""
+    if isinstance(content, str):
+        base = {"text": content, "newline": newline, "pending": None}
+        return content.replace("\n", newline).encode(), base
+    return serialized(as_file((0, content))[1]), base_of(content)
 
 
 async def _update_document(

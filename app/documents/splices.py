@@ -18,22 +18,25 @@ _LINES_LIMIT = 4_000_000
 
 def text_splices(old: str, new: str) -> list[Splice]:
     """Return the splices that turn `old` into `new`, from its end to its start."""
+    return [
+        Splice(len(old[:low].encode()), len(old[low:high].encode()), text)
+        for low, high, text in reversed(changes(old, new))
+    ]
+
+
+def changes(old: str, new: str) -> list[tuple[int, int, str]]:
+    """Return what turns `old` into `new`: from and to which character what text comes instead."""
     start = _common(old, new)
     end = _common(old[: start - 1 : -1] if start else old[::-1], new[::-1], len(new) - start)
     end = min(end, len(old) - start)
     middle_old, middle_new = old[start : len(old) - end], new[start : len(new) - end]
-    base = len(old[:start].encode())
     if not middle_old or not middle_new:
-        changes = [(0, len(middle_old), middle_new)] if middle_old or middle_new else []
+        found = [(0, len(middle_old), middle_new)] if middle_old or middle_new else []
     elif len(middle_old) * len(middle_new) <= _CHARACTERS_LIMIT:
-        changes = _changes(middle_old, middle_new, 0)
+        found = _changes(middle_old, middle_new, 0)
     else:
-        changes = _line_changes(middle_old, middle_new)
-    splices = []
-    for low, high, text in reversed(changes):
-        offset = base + len(middle_old[:low].encode())
-        splices.append(Splice(offset, len(middle_old[low:high].encode()), text))
-    return splices
+        found = _line_changes(middle_old, middle_new)
+    return [(start + low, start + high, text) for low, high, text in found]
 
 
 def _common(left: str, right: str, limit: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The one way into notebook documents: open, edit, read, save.
+"""The one way into documents, notebooks and text files: open, edit, read, save.
 
 Every edit takes this process's lock of the document, then its row's lock, brings the document in
 memory up to date, and is stored with its projection in the caller's transaction. What is in memory
@@ -9,33 +9,41 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.contents import rows
-from app.contents.disk import Disk, DiskChangedError, NotebookFile
+from app.contents.disk import Disk, DiskChangedError, NotebookFile, TextFile
 from app.contents.notebook_format import as_notebook, serialized
 from app.db.engine import Database, Transaction
-from app.documents import load, queries
+from app.documents import load, queries, text
+from app.documents.compaction import Compaction
 from app.documents.editor import NotebookEditor
 from app.documents.memory import NotebookMemory
 from app.documents.merge import base_of
+from app.documents.merge_state import Stored
 from app.documents.replace import identify
 from app.documents.saver import Saver
-from app.documents.saving import NotebookSaving, as_file
-from app.errors import NotFoundError
+from app.documents.saving import DocumentSaving, as_file, text_base
+from app.documents.text import TextEditor, TextMemory
+from app.errors import BadRequestError, NotFoundError
 from app.settings import Settings
 from models import Cell, Content, Document
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Documents kept in memory when nobody uses them.
 _CACHED = 64
-_ID_PREFIX = "json:notebook:"
+_ID_PREFIXES = ("json:notebook:", "text:file:")
+
+Memory = NotebookMemory | TextMemory
+Editor = NotebookEditor | TextEditor
+Listener = Callable[[uuid.UUID, list[Stored]], None]
 
 
 class _Slot:
@@ -43,17 +51,31 @@ class _Slot:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.memory: NotebookMemory | None = None
+        self.memory: Memory | None = None
 
 
 class DocumentStore:
-    """Opens, edits, reads and saves notebook documents."""
+    """Opens, edits, reads and saves documents.
+
+    `listeners` are called after each commit with the updates that it stored, and those of other
+    processes that this one learned of for it. `autosaves` tells whether a changed document is to
+    be saved by itself. `settled` waits until what peers of a document have done is stored: they
+    see each other's edits before that, and who opens or finds a document must see no less.
+    """
 
     def __init__(self, database: Database, disk: Disk, settings: Settings) -> None:
         self._database = database
         self._disk = disk
         self._slots: OrderedDict[uuid.UUID, _Slot] = OrderedDict()
-        self._saving = NotebookSaving(database, disk, self)
+        self.listeners: list[Listener] = []
+        self.autosaves: Callable[[uuid.UUID], bool] = lambda _: True
+        self.settled: Callable[[uuid.UUID], Awaitable[None]] | None = None
+        self._saving = DocumentSaving(database, disk, self)
+        self.compaction = Compaction(
+            database,
+            undo_days=settings.document_undo_days,
+            history_days=settings.document_history_days,
+        )
         self._saver = Saver(
             self._saving.save,
             delay_seconds=settings.save_delay_seconds,
@@ -62,6 +84,7 @@ class DocumentStore:
 
     async def start(self) -> None:
         """Have every document saved whose file is behind: a server ended before it could."""
+        self.compaction.start()
         async with self._database.read(as_server=True) as session:
             unsaved = (await session.execute(queries.unsaved_documents())).scalars().all()
         for document_id in unsaved:
@@ -73,6 +96,7 @@ class DocumentStore:
 
     async def close(self) -> None:
         """Save what is to be saved, and end."""
+        await self.compaction.close()
         await self._saver.close()
 
     async def open_notebook(self, path: str, *, actor_id: uuid.UUID | None) -> Document:
@@ -81,8 +105,30 @@ class DocumentStore:
         Takes transactions of its own. NotFoundError when there is no file; BadRequestError when
         it is not a notebook.
         """
+        return await self._open(path, "notebook", actor_id)
+
+    async def open_text(self, path: str, *, actor_id: uuid.UUID | None) -> Document:
+        """Return the document of a text file, loaded, or merged with the file's changes.
+
+        Takes transactions of its own. NotFoundError when there is no file; BadRequestError when
+        it is not UTF-8, or is open as a notebook.
+        """
+        return await self._open(path, "file", actor_id)
+
+    async def follow(self, path: str, *, actor_id: uuid.UUID | None) -> None:
+        """Take into a document what another program did to its file, if it has one."""
+        document = await self._document_at(self._disk.normalized(path))
+        if document is not None:
+            await self._open(path, document.type, actor_id)
+
+    async def _open(self, path: str, kind: str, actor_id: uuid.UUID | None) -> Document:
         path = self._disk.normalized(path)
         document = await self._document_at(path)
+        if document is not None and self.settled is not None:
+            await self.settled(document.id)
+            document = await self._document(document.id)
+        if document is not None and document.type != kind:
+            raise BadRequestError(f"{path} is open as a {document.type}", reason="bad type")
         try:
             state = await self._disk.state(path)
         except NotFoundError:
@@ -90,7 +136,8 @@ class DocumentStore:
                 return document  # it will be written again: it has what no file has
             raise
         if document is None:
-            return await self._load(path, await self._disk.read_notebook(path), actor_id)
+            read = self._disk.read_notebook if kind == "notebook" else self._disk.read_text
+            return await self._load(path, await read(path), actor_id)
         if state.hash != document.disk_hash:
             await self._saving.take_from_disk(document.id, actor_id)
             return await self._document(document.id)
@@ -102,18 +149,28 @@ class DocumentStore:
         path: str | None = None,
         document_id: str | None = None,
         actor_id: uuid.UUID | None = None,
+        any_type: bool = False,
     ) -> Document:
-        """Return a document by its file's path, opening it, or by its id.
+        """Return a notebook's document by its file's path, opening it, or by its id.
 
-        The form `json:notebook:<id>` is taken too. NotFoundError when there is none.
+        A room's name (`json:notebook:<id>`) is taken too. NotFoundError when there is none, or
+        when it is a text file's, unless `any_type`.
         """
         if document_id is None:
             return await self.open_notebook(path or "", actor_id=actor_id)
+        bare = document_id
+        for prefix in _ID_PREFIXES:
+            bare = bare.removeprefix(prefix)
         try:
-            key = uuid.UUID(document_id.removeprefix(_ID_PREFIX))
+            key = uuid.UUID(bare)
         except ValueError:
             raise NotFoundError(f"No such document: {document_id}") from None
-        return await self._document(key)
+        if self.settled is not None:
+            await self.settled(key)
+        document = await self._document(key)
+        if document.type != "notebook" and not any_type:
+            raise NotFoundError(f"No such notebook: {document_id}")
+        return document
 
     async def edit(
         self,
@@ -124,14 +181,29 @@ class DocumentStore:
         actor_id: uuid.UUID | None = None,
         save: Callable[[], bool] = lambda: True,
     ) -> NotebookEditor:
-        """Return the transaction's editor of a document, taking the document's locks.
+        """Return the transaction's editor of a notebook, taking the document's locks.
 
         The locks are held until the transaction ends, so edit several documents in the order of
         their ids. What the editor changes is stored before the commit; `origin` and `actor_id`
         are those of the first call. NotFoundError when there is no such document. `save` is asked
         after the commit whether the file is to be written soon.
         """
-        editors: dict[uuid.UUID, NotebookEditor] = tx.info.setdefault("notebook_editors", {})
+        editor = await self.edit_any(tx, document_id, origin=origin, actor_id=actor_id, save=save)
+        if not isinstance(editor, NotebookEditor):
+            raise NotFoundError(f"No such notebook: {document_id}")
+        return editor
+
+    async def edit_any(
+        self,
+        tx: Transaction,
+        document_id: uuid.UUID,
+        *,
+        origin: str,
+        actor_id: uuid.UUID | None = None,
+        save: Callable[[], bool] = lambda: True,
+    ) -> Editor:
+        """Return the transaction's editor of a notebook or text file, as `edit` does."""
+        editors: dict[uuid.UUID, Editor] = tx.info.setdefault("document_editors", {})
         if document_id in editors:
             return editors[document_id]
         # Connection before lock, everywhere: who has the lock must not wait for a connection
@@ -146,7 +218,13 @@ class DocumentStore:
                 memory = slot.memory
                 if not committed or (memory is not None and memory.updates):
                     slot.memory = None
-                if memory is not None and memory.version != version and save():
+                if memory is None:
+                    return
+                stored, memory.stored = memory.stored, []
+                if committed and stored:
+                    for listener in self.listeners:
+                        listener(document_id, stored)
+                if memory.version != version and save() and self.autosaves(document_id):
                     # Also when the commit failed: the database may have done it all the same.
                     self._saver.touch(document_id)
             finally:
@@ -154,7 +232,11 @@ class DocumentStore:
 
         tx.on_finish(finish)
         memory = await self._current(tx, slot, document_id, lock=True)
-        editor = NotebookEditor(tx, memory, origin=origin, actor_id=actor_id)
+        editor: Editor
+        if isinstance(memory, TextMemory):
+            editor = TextEditor(tx, memory, origin=origin, actor_id=actor_id)
+        else:
+            editor = NotebookEditor(tx, memory, origin=origin, actor_id=actor_id)
         editors[document_id] = editor
         version = memory.version
         tx.before_commit(editor.flush)
@@ -188,16 +270,24 @@ class DocumentStore:
         """
         return as_file(await self.snapshot(document_id))[1]
 
-    async def snapshot(self, document_id: uuid.UUID) -> tuple[int, dict[str, Any]]:
-        """Return a document's version and its notebook, every cell with its id."""
+    async def snapshot(self, document_id: uuid.UUID) -> tuple[int, Any]:
+        """Return a document's version and its content: a notebook with all ids, or a text."""
+        return await self._read(document_id, lambda memory: memory.content())
+
+    async def merge_state(self, document_id: uuid.UUID) -> tuple[int, bytes]:
+        """Return a document's version and its whole Yjs state."""
+        return await self._read(document_id, lambda memory: memory.doc.get_update())
+
+    async def _read(self, document_id: uuid.UUID, what: Callable[[Memory], T]) -> tuple[int, T]:
         async with self._database.read(as_server=True) as tx:
             await tx.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             slot = self._slot(document_id)
             async with slot.lock:
                 memory = await self._current(tx, slot, document_id, lock=False)
                 try:
-                    return memory.version, memory.notebook()
+                    return memory.version, what(memory)
                 finally:
+                    memory.stored.clear()
                     if memory.updates:
                         slot.memory = None
 
@@ -212,9 +302,30 @@ class DocumentStore:
             rows = (await session.execute(queries.cells_of(document_id))).scalars().all()
         return document, path, list(rows)
 
+    async def put_text(self, path: str, content: str, *, actor_id: uuid.UUID | None) -> None:
+        """Make an open text file equal to `content` and save it, merging what others did."""
+        document = await self.open_text(path, actor_id=actor_id)
+        async with self._database.transaction() as tx:
+            editor = await self.edit_any(tx, document.id, origin="api", actor_id=actor_id)
+            assert isinstance(editor, TextEditor)
+            editor.replace(content.replace("\r\n", "\n"))
+        await self.save_now(document.id)
+
     async def is_open(self, path: str) -> bool:
         """Tell whether a file has a document."""
-        return await self._document_at(self._disk.normalized(path)) is not None
+        return await self.type_at(path) is not None
+
+    async def type_at(self, path: str) -> str | None:
+        """Return the type of a file's document, None when it has none."""
+        document = await self._document_at(self._disk.normalized(path))
+        return None if document is None else document.type
+
+    async def at(self, path: str) -> Document:
+        """Return the document of a file that has one; NotFoundError otherwise."""
+        document = await self._document_at(self._disk.normalized(path))
+        if document is None:
+            raise NotFoundError(f"No document is open at {path}")
+        return document
 
     async def put_notebook(
         self, path: str, notebook: dict[str, Any], *, actor_id: uuid.UUID | None
@@ -232,7 +343,7 @@ class DocumentStore:
                 wanted = {**wanted, "cells": identify(wanted["cells"], [])}
                 content = serialized(as_file((0, wanted))[1])
                 try:
-                    await self._disk.write_notebook(path, content, None)
+                    await self._disk.write(path, content, None)
                 except DiskChangedError:
                     log.info("%s was created meanwhile", path)
                 else:
@@ -269,6 +380,25 @@ class DocumentStore:
         async with self._saving.holding(found) as tx:
             yield tx
 
+    async def tell_opened(self, document_id: uuid.UUID) -> None:
+        """Say in the document what its file is, for front ends; no reason to write that file.
+
+        NotFoundError when there is no such document.
+        """
+        async with self._database.transaction(recorder=True) as tx:
+            editor = await self.edit_any(tx, document_id, origin="save", save=lambda: False)
+            version = editor.version
+            query = select(Document.disk_hash).where(Document.id == document_id)
+            file_hash = (await tx.execute(query)).scalar_one()
+            editor.memory.tell_opened(editor.path, file_hash)
+            await editor.flush()
+            await tx.execute(
+                update(Document)
+                .where(Document.id == document_id, Document.saved_version == version)
+                .values(saved_version=editor.version),
+                execution_options={"synchronize_session": False},
+            )
+
     def touch(self, document_id: uuid.UUID) -> None:
         """Have a document saved soon."""
         self._saver.touch(document_id)
@@ -285,7 +415,9 @@ class DocumentStore:
             raise NotFoundError(f"No such document: {document_id}")
         return document
 
-    async def _load(self, path: str, file: NotebookFile, actor_id: uuid.UUID | None) -> Document:
+    async def _load(
+        self, path: str, file: NotebookFile | TextFile, actor_id: uuid.UUID | None
+    ) -> Document:
         """Make the rows and the document of a file, unless somebody else just did."""
         async with self._database.transaction(as_server=True) as tx:
             await self._follow(tx, path, file)
@@ -294,14 +426,21 @@ class DocumentStore:
             known = (await tx.execute(query)).scalar_one_or_none()
             if known is not None:
                 return known
-            document = Document(
-                id=uuid.uuid4(), content_id=content_id, type="notebook", format="json"
-            )
+            document = Document(id=uuid.uuid4(), content_id=content_id, **_KINDS[type(file)])
             tx.add(document)
             await tx.flush()
-            editor = await self.edit(tx, document.id, origin="load", actor_id=actor_id)
-            cells = identify(file.notebook["cells"], [])
-            editor.replace({**file.notebook, "cells": cells})
+            editor = await self.edit_any(tx, document.id, origin="load", actor_id=actor_id)
+            base: Any
+            if isinstance(file, NotebookFile):
+                assert isinstance(editor, NotebookEditor)
+                cells = identify(file.notebook["cells"], [])
+                editor.replace({**file.notebook, "cells": cells})
+                base = base_of(editor.notebook(), file.nbformat)
+            else:
+                assert isinstance(editor, TextEditor)
+                editor.replace(file.text)
+                editor.memory.tell_opened(path, file.state.hash)
+                base = text_base(file)
             await editor.flush()
             await tx.execute(
                 update(Document)
@@ -309,14 +448,14 @@ class DocumentStore:
                 .values(
                     saved_version=editor.version,
                     disk_hash=file.state.hash,
-                    disk_base=base_of(editor.notebook(), file.nbformat),
+                    disk_base=base,
                 ),
                 execution_options={"synchronize_session": False},
             )
             await tx.refresh(document)
             return document
 
-    async def _follow(self, tx: Transaction, path: str, file: NotebookFile) -> None:
+    async def _follow(self, tx: Transaction, path: str, file: NotebookFile | TextFile) -> None:
         """Let the rows of a file that another program renamed to `path` follow it.
 
         The watcher does it too, but people open a file sooner.
@@ -348,7 +487,7 @@ class DocumentStore:
 
     async def _current(
         self, tx: Transaction, slot: _Slot, document_id: uuid.UUID, *, lock: bool
-    ) -> NotebookMemory:
+    ) -> Memory:
         """Return the document in memory at its stored version; needs the slot's lock."""
         query = queries.locked_version if lock else queries.current_version
         found = (await tx.execute(query(), {"document_id": document_id})).one_or_none()
@@ -356,10 +495,15 @@ class DocumentStore:
             slot.memory = None
             raise NotFoundError(f"No such document: {document_id}")
         memory, slot.memory = slot.memory, None
-        if memory is None or memory.version > found.version:
-            memory = await load.build(tx, document_id, found.version)
+        known = memory.version if memory is not None else -1
+        if memory is None or not found.compacted_version <= known <= found.version:
+            build = load.build if found.type == "notebook" else text.build
+            memory = await build(tx, document_id, found.version)
         elif memory.version < found.version:
-            await load.catch_up(tx, memory, found.version)
+            if isinstance(memory, TextMemory):
+                await text.catch_up(tx, memory, found.version)
+            else:
+                await load.catch_up(tx, memory, found.version)
         memory.path = found.path
         slot.memory = memory
         return memory
@@ -367,22 +511,27 @@ class DocumentStore:
     @asynccontextmanager
     async def editing(
         self, document_id: uuid.UUID, *, origin: str, actor_id: uuid.UUID | None
-    ) -> AsyncIterator[tuple[Transaction, NotebookEditor]]:
+    ) -> AsyncIterator[tuple[Transaction, Editor]]:
         """Yield a transaction of its own and the document's editor in it."""
         async with self._database.transaction(as_server=True) as tx:
-            yield tx, await self.edit(tx, document_id, origin=origin, actor_id=actor_id)
+            yield tx, await self.edit_any(tx, document_id, origin=origin, actor_id=actor_id)
 
 
-async def _content_id(tx: Transaction, path: str, file: NotebookFile) -> uuid.UUID:
+_KINDS: dict[type, dict[str, str]] = {
+    NotebookFile: {"type": "notebook", "format": "json"},
+    TextFile: {"type": "file", "format": "text"},
+}
+
+
+async def _content_id(tx: Transaction, path: str, file: NotebookFile | TextFile) -> uuid.UUID:
     """Return the id of the file's row, locked, made if absent."""
     folder, _, name = path.rpartition("/")
     columns = {
+        **_KINDS[type(file)],
         "path": path,
         "name": name,
         "parent_id": await rows.folder_id(tx, folder),
         "file_key": file.state.key,
-        "type": "notebook",
-        "format": "json",
         "writable": file.state.writable,
         "size": file.state.size,
         "created": file.state.created,

@@ -137,6 +137,28 @@ ROUTES: dict[str, Case] = {
     "GET /nbconvert/{format}/{path}": file(READERS, NOTEBOOK),
     "POST /nbconvert/{format}": kind(EVERYONE, body={}),
     "GET /api/documents/{document_id}/cells": kernel(READERS),
+    "POST /api/documents/{document_id}/cells": kernel(WRITERS, body={"type": "none"}),
+    "PATCH /api/documents/{document_id}/cells/{cell_id}": kernel(WRITERS, body={}, **NONE),
+    "DELETE /api/documents/{document_id}/cells/{cell_id}": kernel(WRITERS, **NONE),
+    "POST /api/documents/{document_id}/cells/{cell_id}/move": kernel(WRITERS, body={}, **NONE),
+    "GET /api/documents/{document_id}/undo": kernel(READERS),
+    "POST /api/documents/{document_id}/undo": kernel(WRITERS, body={"steps": 0}),
+    "POST /api/documents/{document_id}/redo": kernel(WRITERS, body={"steps": 0}),
+    "GET /api/documents/{document_id}/history": kernel(READERS),
+    "GET /api/documents/{document_id}/content": kernel(READERS),
+    "GET /api/documents/{document_id}/versions": kernel(READERS),
+    "POST /api/documents/{document_id}/versions": kernel(WRITERS, body={"name": ""}),
+    "DELETE /api/documents/{document_id}/versions/{name}": kernel(WRITERS, **NONE),
+    "POST /api/documents/{document_id}/restore": kernel(WRITERS, body={}),
+    "PUT /api/collaboration/session/{path}": file(
+        READERS, NOTEBOOK, body={"format": "json", "type": "notebook"}
+    ),
+    "WEBSOCKET /api/collaboration/room/{room_name}": kind(EVERYONE),  # asks for itself
+    "GET /api/collaboration/timeline/{path}": file(READERS, NOTEBOOK),
+    "PUT /api/collaboration/undo_redo/{room_name}": kind(EVERYONE, **NONE),
+    "GET /api/collaboration/fork/{document_id}": kernel(READERS),
+    "PUT /api/collaboration/fork/{document_id}": kernel(WRITERS, body={"title": "a fork"}),
+    "DELETE /api/collaboration/fork/{fork_id}": kind(EVERYONE, **NONE),
     # kernels and what runs
     "GET /api/kernelspecs": kind(EVERYONE),
     "GET /api/kernelspecs/{name}": kind(EVERYONE),
@@ -180,6 +202,11 @@ ROUTES: dict[str, Case] = {
     "GET /api/executions/{execution_id}/outputs": kernel(READERS),
     "DELETE /api/executions/{execution_id}": kernel(RUNNERS),  # it has finished: 409
     "POST /api/executions/{execution_id}/input": kernel(RUNNERS, body={"value": "x"}),
+    # the feed: what it shows of whose records is asked of its tables
+    "GET /api/datastore/tables": kind(EVERYONE),
+    "GET /api/datastore/tables/{table}": kind(EVERYONE),
+    "GET /api/datastore/events": kind(EVERYONE, path="?table=kernels", denied_only=True),
+    "WEBSOCKET /api/datastore/feed": kind(EVERYONE),
     # one's own
     "GET /api/config/{section_name}": kind(EVERYONE),
     "PUT /api/config/{section_name}": kind(EVERYONE, **NONE),
@@ -207,9 +234,13 @@ ABSENT = {
 }
 OTHERS = {
     "user_id": "stranger",
+    "cell_id": "none",
+    "room_name": "none",
+    "fork_id": "none",
     "group_id": "readers",
     "name": "python3",
     "section_name": "notebook",
+    "table": "kernels",
     "format": "python",
 }
 
@@ -341,10 +372,18 @@ TABLES: dict[str, tuple[str, set[str]]] = {
     "documents": ("WHERE id = '{document_id}'", READERS),
     "document_updates": (OF_DOCUMENT, READERS),
     "document_snapshots": (OF_DOCUMENT, READERS),
+    "document_versions": (OF_DOCUMENT, READERS),
+    "document_forks": (OF_DOCUMENT, READERS),
+    "text_contents": ("WHERE id = '{document_id}'", READERS),
+    "collaboration_session": ("", set()),
     "notebooks": ("WHERE id = '{document_id}'", READERS),
     "cells": ("WHERE notebook_id = '{document_id}'", READERS),
     "executions": ("WHERE id = '{execution_id}'", READERS),
     "outputs": (OF_EXECUTION, READERS),
+    "changes": ("", NOBODY),
+    "feed_epoch": ("", NOBODY),
+    "feed_marks": ("", NOBODY),
+    "presence": ("", NOBODY),
     "idempotency_keys": ("", OLGA),
     "input_requests": (OF_EXECUTION, READERS),
     "comms": (OF_KERNEL, READERS),
@@ -358,6 +397,11 @@ TABLES: dict[str, tuple[str, set[str]]] = {
 MADE = (
     "INSERT INTO document_snapshots (document_id, version, state) "
     "VALUES ('{document_id}', 1, '') ON CONFLICT DO NOTHING",
+    "INSERT INTO document_versions (id, document_id, version, name, state) "
+    "VALUES (gen_random_uuid(), '{document_id}', 1, 'named', '')",
+    "INSERT INTO document_forks (id, document_id, title, description, synchronize, state) "
+    "VALUES (gen_random_uuid(), '{document_id}', '', '', false, '')",
+    "INSERT INTO text_contents (id, text) VALUES ('{document_id}', '')",
     "INSERT INTO input_requests (id, execution_id, kernel_id, msg_id, prompt, password) "
     "VALUES (gen_random_uuid(), '{execution_id}', '{kernel_id}', 'm', '?', false)",
 )

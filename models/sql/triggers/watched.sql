@@ -9,7 +9,13 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('config_sections', '{name, user_id}', id => '{user_id, name}');
 SELECT datastore_watch('contents', '{id, parent_id, path, type}', withheld => '{file_key}');
-SELECT datastore_watch('documents', '{content_id, id}', withheld => '{disk_base, disk_hash}');
+SELECT datastore_watch('document_forks', '{document_id, id}', withheld => '{state}');
+SELECT datastore_watch('document_versions', '{document_id, id}', withheld => '{state}');
+SELECT datastore_watch(
+    'documents',
+    '{content_id, id}',
+    withheld => '{compacted_version, disk_base, disk_hash}'
+);
 SELECT datastore_watch(
     'executions',
     '{actor_id, cell_id, document_id, id, kernel_id, path, session_id, status}',
@@ -42,4 +48,5 @@ SELECT datastore_watch(
 );
 SELECT datastore_watch('sessions', '{document_id, id, kernel_id, owner_id, path, type}');
 SELECT datastore_watch('terminals', '{id, name, owner_id, server_id}', withheld => '{cwd}');
+SELECT datastore_watch('text_contents', '{id}');
 SELECT datastore_watch('users', '{id, name}', withheld => '{home_id, home_path}');
