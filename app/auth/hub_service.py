@@ -124,7 +124,9 @@ class HubService:
 
 def actions_of(scopes: Collection[str]) -> frozenset[str]:
     """Return the actions that a token's custom scopes name; `admin` is all of them."""
-    named = {scope.removeprefix(CUSTOM_SCOPES) for scope in scopes if CUSTOM_SCOPES in scope}
+    named = {
+        scope.removeprefix(CUSTOM_SCOPES) for scope in scopes if scope.startswith(CUSTOM_SCOPES)
+    }
     return _CUSTOM_ACTIONS if "admin" in named else frozenset(named & _CUSTOM_ACTIONS)
 
 

@@ -1,7 +1,8 @@
-"""The hub of the tests: three people, two groups, a service that it runs and one that it does not."""
+"""The hub of the tests: three people, two groups, a service it runs and one that it does not."""
 
 import json
 import os
+from pathlib import Path
 
 c = get_config()  # noqa: F821 (JupyterHub defines it)
 given = json.loads(os.environ["HUB_TEST"])
@@ -9,7 +10,7 @@ given = json.loads(os.environ["HUB_TEST"])
 c.JupyterHub.bind_url = f"http://127.0.0.1:{given['port']}/base/"
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{given['hub_port']}"
 c.JupyterHub.db_url = "sqlite:///hub.sqlite"
-c.JupyterHub.cookie_secret_file = os.path.abspath("cookie_secret")
+c.JupyterHub.cookie_secret_file = str(Path("cookie_secret").resolve())
 c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{given['proxy_port']}"
 c.ConfigurableHTTPProxy.command = given["proxy"]
 c.JupyterHub.authenticator_class = "dummy"
@@ -38,7 +39,7 @@ c.JupyterHub.services = [
         "oauth_no_confirm": True,
         "oauth_client_allowed_scopes": [f"custom:jupyter-datastore:{a}" for a in ACTIONS],
     },
-    {"name": "tester", "api_token": given["tester_token"]},
+    {"name": "tester", "api_token": given["tester_token"], "admin": True},
     {"name": "machine", "api_token": given["machine_token"]},
 ]
 c.JupyterHub.load_roles = [
@@ -51,10 +52,5 @@ c.JupyterHub.load_roles = [
     },
     {"name": "reader", "users": ["bob"], "scopes": ["custom:jupyter-datastore:read"]},
     {"name": "chief", "users": ["ada"], "scopes": ["custom:jupyter-datastore:admin"]},
-    {
-        "name": "tester",
-        "services": ["tester"],
-        "scopes": ["admin:users", "admin:groups", "tokens", "access:services"],
-    },
     {"name": "managed", "services": ["managed"], "scopes": ["users:activity"]},
 ]
