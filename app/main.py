@@ -56,6 +56,9 @@ from app.errors import DomainError
 from app.events.actions import TellActions
 from app.events.events import Events
 from app.events.routes import router as events
+from app.executions.gathering import Gathering
+from app.executions.nbmodel import router as nbmodel
+from app.executions.questions import router as questions
 from app.executions.routes import router as executions
 from app.identity.routes import router as identity
 from app.kernels.culling import Culler
@@ -65,6 +68,13 @@ from app.kernels.routes import router as kernels
 from app.kernels.websocket import router as channels
 from app.kernelspecs.resources import router as kernelspec_resources
 from app.kernelspecs.routes import router as kernelspecs
+from app.lab.assets import find_assets
+from app.lab.installed_routes import router as lab_installed
+from app.lab.page import Pages
+from app.lab.routes import router as lab_pages
+from app.lab.setting_schemas import SettingSchemas
+from app.lab.settings_routes import router as lab_settings
+from app.lab.workspaces_routes import router as lab_workspaces
 from app.limits import BodyLimit, LastResort
 from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
@@ -82,6 +92,7 @@ from app.status.paths import router as paths
 from app.status.routes import router as status
 from app.terminals.routes import router as terminals
 from app.terminals.terminals import Terminals
+from app.upkeep.upkeep import Upkeep
 from app.web import ExactJSONResponse, refuse_websocket
 
 log = logging.getLogger(__name__)
@@ -108,6 +119,8 @@ async def _running(
         pool_size=settings.database_pool_size,
         recorder_pool_size=settings.recorder_pool_size,
     )
+    upkeep = Upkeep(database, settings)
+    await upkeep.start()
     disk = Disk(settings.root_dir, settings)
     store = DocumentStore(database, disk, settings)
     following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
@@ -121,6 +134,7 @@ async def _running(
     rooms = _add_rooms(app, settings, database, store)
     app.state.contents = Actions(disk, store, following)
     app.state.checkpoints = Checkpoints(database, disk, store, following)
+    app.state.gathering = Gathering()
     app.state.watcher, app.state.waiters, app.state.kernels = watcher, waiters, host
     app.state.session_locks = WeakValueDictionary()
     app.state.culler = culler = Culler(database, host, waiters, settings)
@@ -159,6 +173,7 @@ async def _running(
         await rooms.close()
         await host.close()
         await store.close()
+        await upkeep.close()
         await database.close()
 
 
@@ -231,6 +246,13 @@ def create_app(
     notices.register(app.state.events)
     app.state.metrics = Metrics()
     app.state.nbconvert_slots = asyncio.Semaphore(settings.nbconvert_concurrency)
+    app.state.lab_assets = assets = find_assets()
+    app.state.lab_pages = Pages(assets, settings)
+    default = settings.default_url.lstrip("/")
+    is_there = assets.lab is not None or not default.startswith("lab")
+    # Below the base URL: where people who come to the server are sent.
+    app.state.front_end = default if default and is_there else None
+    app.state.lab_schemas = SettingSchemas(assets)
     # What runs the application says how to stop it, and where it is.
     app.state.request_shutdown = None
     app.state.hub = None
@@ -258,6 +280,8 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         comms,
         sessions,
         executions,
+        nbmodel,
+        questions,
         documents,
         histories,
         collaboration,
@@ -275,6 +299,10 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         refresh,
         spec,
         paths,
+        lab_settings,
+        lab_workspaces,
+        lab_installed,
+        lab_pages,  # takes all that is left below /lab
         make_metrics(for_everyone=settings.metrics_public),
     )
     for router in routers:

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     # Following what other programs do to files: on or off, and how many folders at most.
     watch_files: bool = True
     watch_folder_limit: int = Field(default=4096, ge=1)
+    # Upkeep of the database. Whole partitions are dropped, so the time of rows is rounded up to
+    # the end of theirs; None keeps all.
+    upkeep_interval_seconds: float = Field(default=60, gt=0)
+    partition_unit: Literal["month", "week", "day"] = "month"
+    partitions_ahead: int = Field(default=2, ge=1)
+    keep_executions_days: float | None = Field(default=None, gt=0)
+    keep_outputs_days: float | None = Field(default=None, gt=0)
     terminals_enabled: bool = True
     terminal_command: str | None = None
     identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))
@@ -111,3 +118,7 @@ class Settings(BaseSettings):
     feed_lag_seconds: float = Field(default=60, gt=0)
     feed_heartbeat_seconds: float = Field(default=15, gt=0)
     feed_poll_seconds: float = Field(default=5, gt=0)
+    # The front end: whether documents are shared live, and more for the pages' configuration.
+    default_url: str = "/lab"
+    collaboration: bool = True
+    page_config: dict[str, Any] = {}

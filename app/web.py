@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import mimetypes
 import re
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from app.errors import BadRequestError, ClientGoneError
@@ -107,6 +110,45 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def file_answer(
+    request: Request,
+    file: Path,
+    *,
+    media_type: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    cache_control: str | None = None,
+) -> Response:
+    """Return a file, or 304 when the client has it already.
+
+    Without `media_type` it is told from the name.
+    """
+    stat = await asyncio.to_thread(file.stat)
+    kind = media_type or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    answer = FileResponse(file, headers=headers, media_type=kind, stat_result=stat)
+    if cache_control is not None:
+        answer.headers["Cache-Control"] = cache_control
+    if _is_known(request, answer):
+        kept = ("etag", "last-modified", "cache-control")
+        found = {name: answer.headers[name] for name in kept if name in answer.headers}
+        return Response(status_code=304, headers=found)
+    return answer
+
+
+def _is_known(request: Request, answer: Response) -> bool:
+    """Tell whether the client has this file already (RFC 9110, section 13.2.2)."""
+    if (tags := request.headers.get("if-none-match")) is not None:
+        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+        return "*" in known or answer.headers["etag"].removeprefix("W/") in known
+    if (since := request.headers.get("if-modified-since")) is None:
+        return False
+    try:
+        return parsedate_to_datetime(answer.headers["last-modified"]) <= parsedate_to_datetime(
+            since
+        )
+    except (TypeError, ValueError):
+        return False
 
 
 class ExactJSONResponse(JSONResponse):

@@ -29,6 +29,7 @@ from models.executions import (
 )
 from models.feed import Change, FeedEpoch, FeedMark, Presence
 from models.kernels import Kernel, Kernelspec, ServerProcess, Session
+from models.lab import LabSetting, LabWorkspace
 from models.people import (
     AuditEntry,
     Group,
@@ -67,6 +68,8 @@ __all__ = [
     "InputRequest",
     "Kernel",
     "Kernelspec",
+    "LabSetting",
+    "LabWorkspace",
     "Notebook",
     "Output",
     "Password",

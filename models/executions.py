@@ -113,6 +113,7 @@ class Execution(Base):
         Index("executions_cell_id_seq_idx", "cell_id", "seq"),
         Index("executions_actor_id_seq_idx", "actor_id", "seq"),
         Index("executions_queued_at_idx", "queued_at"),
+        Index("executions_failed_idx", "queued_at", postgresql_where=sql("status = 'error'")),
         Index("executions_seq_idx", "seq"),
         {"postgresql_partition_by": "RANGE (id)"},
     )

@@ -44,7 +44,7 @@ class ServerProcess:
         """Return a client of the server once it listens."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if found := re.search(r"^ +(http\S+)\?token=", self.log, re.MULTILINE):
+            if found := re.search(r"^ +(http\S+/)(?:lab)?\?token=", self.log, re.MULTILINE):
                 headers = {"Authorization": f"token {TOKEN}"}
                 self.url = found[1]
                 return httpx.Client(base_url=found[1], headers=headers, timeout=60)

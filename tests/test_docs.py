@@ -64,7 +64,8 @@ async def test_a_query_runs_on_an_empty_database(database: Database, query: str)
 async def test_the_readme_names_the_views_columns(database: Database):
     columns = text(
         "SELECT column_name FROM information_schema.columns"
-        " WHERE table_schema = 'public' AND table_name = 'execution_history' ORDER BY ordinal_position"
+        " WHERE table_name = 'execution_history' AND table_schema = 'public'"
+        " ORDER BY ordinal_position"
     )
     async with database.read() as session:
         found = list(await session.scalars(columns))

@@ -50,7 +50,8 @@ _POLICY = (
 )
 
 
-def _page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
+def html_page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
+    """Return a page without scripts; `body` is HTML."""
     html = _PAGE.substitute(title=escape(title), style=_STYLE, body=body)
     headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
     return HTMLResponse(html, status, headers)
@@ -90,7 +91,7 @@ async def _login_page(
 <button>Log in</button>
 </form>
 <p><br>{words.help}</p>"""
-    return _page("Log in", body, status=status)
+    return html_page("Log in", body, status=status)
 
 
 class _Words(NamedTuple):
@@ -214,7 +215,7 @@ async def log_out(request: Request) -> Response:
         return RedirectResponse(hub.service.logout_url, 302)
     body = f"""<p>Successfully logged out of this browser. Kernels go on running.</p>
 <a class="button" href="{escape(settings.base_url)}login">Log in again</a>"""
-    return _page("Logged out", body)
+    return html_page("Logged out", body)
 
 
 def _hub(request: Request) -> HubClient | None:
@@ -276,8 +277,10 @@ def _not_in(settings: Settings, problem: str) -> HTMLResponse:
 async def first_page(
     request: Request, identity: Annotated[Identity, allow("read", "api")]
 ) -> Response:
-    """Say what this server is, to a person whose browser came here."""
+    """Go to the front end; without one, say what this server is."""
     settings: Settings = request.app.state.settings
+    if request.app.state.front_end is not None:
+        return RedirectResponse(settings.base_url + request.app.state.front_end, 302)
     rows = {
         "Version": __version__,
         "Logged in as": identity.display_name,
@@ -289,7 +292,7 @@ async def first_page(
 <p>Run a notebook here with <code>jupyter-datastore run NOTEBOOK</code>, or point a Jupyter client
 at this address.</p>
 <a class="button" href="{escape(settings.base_url)}logout">Log out</a>"""
-    return _page("This server is running", body)
+    return html_page("This server is running", body)
 
 
 @router.post("/api/security/csp-report", status_code=204)

@@ -14,6 +14,7 @@ class _LazyGroup(click.Group):
     commands_in: ClassVar[dict[str, str]] = {
         "serve": "serve",
         "run": "run",
+        "report": "report",
         "user": "people",
         "group": "people",
         "token": "people",

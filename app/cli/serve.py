@@ -61,6 +61,7 @@ _PORT_RETRIES = 50
 @click.option("--token", help="The token that clients must send.  [default: a new one]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where PostgreSQL keeps data.")
 @click.option("--database-url", help="An external PostgreSQL instead of the embedded one.")
+@click.option("--default-url", help="The page to open, below the base URL.  [default: /lab]")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 def serve(*, no_browser: bool, **options: Any) -> None:
     """Start the server. Every option has a DATASTORE_* environment variable."""
@@ -252,7 +253,8 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             return
         self.server_file = write_server_file(self._info)
-        address = f"{self._info.url}?token={self._info.token}"
+        front_end = self._app.state.front_end or ""
+        address = f"{self._info.url}{front_end}?token={self._info.token}"
         if self._hub is not None:
             address = f"{self._info.url} as JupyterHub's service {self._hub.name}"
         click.echo(

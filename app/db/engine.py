@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from app.db import asker
@@ -142,6 +142,15 @@ class Database:
         engine = self._engine_for(as_server=as_server, recorder=recorder)
         async with Transaction(self._reads[engine]) as session:
             yield session
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a recorder's connection on which each statement is a transaction of its own.
+
+        For what PostgreSQL refuses inside a transaction, and for nothing else.
+        """
+        async with self._recorders.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def close(self) -> None:
         """Close all connections."""

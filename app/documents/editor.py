@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pycrdt import Array, Map
+from pycrdt import Array
 from sqlalchemy import bindparam, func, select
 
 from app.db.engine import Transaction
@@ -220,15 +220,27 @@ class NotebookEditor:
             places = state.displays.get((kernel_id, display_id))
             if not places:
                 continue
-            youtputs = state.youtputs
-            with self._memory.edit(own_outputs=True):
-                for place in places:
-                    if not isinstance(youtputs[place], Map):
-                        youtputs[place] = Map(values.to_y(youtputs[place]))
-                    youtputs[place]["data"] = values.to_y(data)
-                    youtputs[place]["metadata"] = values.to_y(metadata)
-                    count += 1
+            self._show_anew(state, places, {"data": data, "metadata": metadata})
+            count += len(places)
         return count
+
+    def _show_anew(self, state: CellState, places: set[int], changed: dict[str, Any]) -> None:
+        """Change outputs, putting them and all that follow into the list anew.
+
+        JupyterLab heeds changes of the list alone, and takes every insertion for one at its end.
+        """
+        self._memory.store_stream(state)
+        youtputs, first = state.youtputs, min(places)
+        shown = self._memory.outputs(state)[first:]
+        for place in places:
+            shown[place - first] |= changed
+        with self._memory.edit(own_outputs=True):
+            del youtputs[first:]
+            for output in shown:
+                youtputs.append(new_youtput(output))
+        if state.tail is not None:
+            last = youtputs[len(youtputs) - 1]
+            state.tail = Tail(state.tail.execution_id, last, state.tail.text)
 
     def replace(self, notebook: dict[str, Any]) -> None:
         """Make the document equal to an nbformat 4 notebook, with as few edits as possible."""

@@ -11,14 +11,16 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import update
 from starlette.requests import ClientDisconnect
 
 from app.auth.access import allow
 from app.auth.identity import Identity
-from app.db.engine import Database, Transaction
+from app.db.engine import Transaction
 from app.documents.outputs import fold, output_of
-from app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
+from app.errors import BadRequestError, UnavailableError
+from app.executions.acting import answer, stop
+from app.executions.gathering import Gathering, is_built_in
+from app.executions.nbmodel import accept_nbmodel
 from app.executions.queries import (
     ExecutionRow,
     filtered_executions,
@@ -27,9 +29,9 @@ from app.executions.queries import (
     shown_outputs,
 )
 from app.executions.schemas import execution_model
+from app.executions.server_documents import accept_server_documents
 from app.executions.submit import run_code
 from app.kernels.host import KernelHost
-from app.kernels.running import RunningKernel
 from app.recorder.waiters import Waiters
 from app.web import ExactJSONResponse, json_body, text_field
 from models import InputRequest
@@ -49,9 +51,20 @@ async def execute(
     request: Request,
     identity: Annotated[Identity, allow("execute", "kernels")],
 ) -> Response:
-    """Queue code or a cell; the record is committed when this answers."""
+    """Queue code or a cell; the record is committed when this answers.
+
+    JupyterLab's executors send bodies of their own here, and are answered as they expect.
+    """
     body = await json_body(request)
-    found = await run_code(request.app.state, identity, kernel_id, body)
+    if isinstance(body.get("metadata"), dict):
+        return await accept_nbmodel(request, identity, kernel_id, body)
+    if isinstance(body.get("cells"), list) and "code" not in body:
+        return await accept_server_documents(request, identity, kernel_id, body)
+    if is_built_in(body):
+        gathering: Gathering = request.app.state.gathering
+        found = await gathering.run(request.app.state, identity, kernel_id, body)
+    else:
+        found = await run_code(request.app.state, identity, kernel_id, body)
     base_url = request.app.state.settings.base_url
     location = f"{base_url}api/executions/{found.execution.id}"
     return ExactJSONResponse(execution_model(found), 202, {"Location": location})
@@ -214,19 +227,7 @@ async def stop_execution(
     identity: Annotated[Identity, allow("execute", "executions")],
 ) -> None:
     """Cancel a queued execution or interrupt a running one; 409 when it has finished."""
-    async with request.app.state.database.read() as tx:
-        found = (await read_execution(tx, execution_id)).execution
-    if found.finished_at is not None:
-        raise ConflictError(f"The execution has finished: {found.status}")
-    try:
-        kernel = request.app.state.kernels.get(found.kernel_id)
-    except NotFoundError as error:
-        raise ConflictError("The execution's kernel is not here any more") from error
-    reason = f"cancelled by {identity.name}"
-    if not await kernel.stop_execution(execution_id, found.msg_id, reason):
-        async with request.app.state.database.read() as tx:
-            found = (await read_execution(tx, execution_id)).execution
-        raise ConflictError(f"The execution has finished: {found.status}")
+    await stop(request.app.state, identity, execution_id)
 
 
 @router.post("/api/executions/{execution_id}/input", status_code=201)
@@ -241,36 +242,5 @@ async def answer_input(
     if not isinstance(value, str):
         raise BadRequestError("Missing field in JSON data: value")
     wanted = text_field(body, "input_request_id")
-    database: Database = request.app.state.database
-    async with database.transaction() as tx:
-        found = (await read_execution(tx, execution_id)).execution
-        row = (
-            await tx.execute(pending_inputs([execution_id]).limit(1).with_for_update())
-        ).scalar_one_or_none()
-        if row is None:
-            raise ConflictError("The execution does not wait for input")
-        if wanted not in (None, str(row.id)):
-            raise ConflictError("This question was answered; the execution asks another one")
-        kernel: RunningKernel = request.app.state.kernels.get(found.kernel_id)
-        # Taken before it is committed: a client of the websocket may answer at the same moment.
-        header = kernel.clients.claim(row.msg_id)
-        if header is None:
-            raise ConflictError("The kernel no longer waits for this input")
-        msg_id = row.msg_id
-        tx.on_finish(
-            lambda committed: None if committed else kernel.clients.unclaim(msg_id, header)
-        )
-        await tx.execute(
-            update(InputRequest)
-            .where(InputRequest.id == row.id)
-            .values(
-                status="answered",
-                value=None if row.password else value,
-                answered_by_id=identity.id,
-                answered_at=datetime.now().astimezone(),
-            )
-            .execution_options(synchronize_session=False)
-        )
-    await kernel.answer(header, value)
-    request.app.state.waiters.wake([execution_id])
-    return {"id": str(row.id), "execution_id": str(execution_id)}
+    row_id = await answer(request.app.state, identity, execution_id, value, wanted=wanted)
+    return {"id": str(row_id), "execution_id": str(execution_id)}

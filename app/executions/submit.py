@@ -5,6 +5,7 @@ belong to are marked in the same transaction.
 """
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -135,21 +136,45 @@ async def run_cells(
     options: Options,
 ) -> list[ExecutionRow]:
     """Queue a notebook's code cells ("all", or those given, in the given order) at once."""
+
+    def choose(editor: NotebookEditor) -> list[str]:
+        if cells != "all":
+            return list(cells)
+        return [cell_id for cell_id in editor.cell_ids() if _is_runnable(editor, cell_id)]
+
     host: KernelHost = state.kernels
-    kernel = host.get(session.kernel_id)
-    kernel.require_alive()
-    documents: DocumentStore = state.documents
+    host.get(session.kernel_id).require_alive()
     await require(state.database, identity, "execute", "contents", session.path)
-    document = await documents.open_notebook(session.path, actor_id=identity.id)
+    document = await state.documents.open_notebook(session.path, actor_id=identity.id)
+    return await run_chosen(
+        state, identity, session.kernel_id, document, choose, options=options, session_id=session.id
+    )
+
+
+async def run_chosen(
+    state: State,
+    identity: Identity,
+    kernel_id: str,
+    document: Document,
+    choose: Callable[[NotebookEditor], list[str]],
+    *,
+    options: Options,
+    session_id: str | None = None,
+) -> list[ExecutionRow]:
+    """Queue the cells that `choose` picks while the document is locked, at once and in order.
+
+    Raises what `choose` raises; NotFoundError and BadRequestError for what is no code cell.
+    """
+    kernel: RunningKernel = state.kernels.get(kernel_id)
+    kernel.require_alive()
     async with state.database.transaction() as tx:
-        editor = await documents.edit(tx, document.id, origin="execution", actor_id=identity.id)
-        wanted = [
-            cell_id
-            for cell_id in (editor.cell_ids() if cells == "all" else cells)
-            if cells != "all" or _is_runnable(editor, cell_id)
-        ]
-        pieces = [_cell(document, editor, cell_id, options) for cell_id in wanted]
-        found = await _insert(tx, identity, kernel, pieces, options, session_id=session.id)
+        if session_id is None:
+            session_id = await _session_of(tx, kernel_id, document)
+        editor = await state.documents.edit(
+            tx, document.id, origin="execution", actor_id=identity.id
+        )
+        pieces = [_cell(document, editor, cell_id, options) for cell_id in choose(editor)]
+        found = await _insert(tx, identity, kernel, pieces, options, session_id=session_id)
         for piece, row in zip(pieces, found, strict=True):
             assert piece.cell_id is not None
             await editor.queue_execution(piece.cell_id, row.execution.id)

@@ -2,17 +2,16 @@
 
 import asyncio
 import mimetypes
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.errors import NotFoundError
+from app.web import file_answer
 
 router = APIRouter()
 
@@ -37,12 +36,7 @@ async def get_resource(
         "X-Content-Type-Options": "nosniff",
     }
     media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    stat = await asyncio.to_thread(file.stat)
-    answer = FileResponse(file, headers=headers, media_type=media_type, stat_result=stat)
-    if _is_known(request, answer):
-        kept = ("etag", "last-modified", "cache-control")
-        return Response(status_code=304, headers={k: answer.headers[k] for k in kept})
-    return answer
+    return await file_answer(request, file, media_type=media_type, headers=headers)
 
 
 def _find(manager: KernelSpecManager, name: str, path: str) -> Path:
@@ -59,18 +53,3 @@ def _find(manager: KernelSpecManager, name: str, path: str) -> Path:
     if not is_there:
         raise missing
     return file
-
-
-def _is_known(request: Request, answer: Response) -> bool:
-    """Tell whether the client has this file already (RFC 9110, section 13.2.2)."""
-    if (tags := request.headers.get("if-none-match")) is not None:
-        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
-        return "*" in known or answer.headers["etag"].removeprefix("W/") in known
-    if (since := request.headers.get("if-modified-since")) is None:
-        return False
-    try:
-        return parsedate_to_datetime(answer.headers["last-modified"]) <= parsedate_to_datetime(
-            since
-        )
-    except (TypeError, ValueError):
-        return False

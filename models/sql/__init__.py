@@ -8,7 +8,16 @@ from importlib import resources
 
 from sqlalchemy import DDL, MetaData, event
 
-FOLDERS = ("roles", "functions", "triggers", "views", "policies", "partitions", "grants")
+FOLDERS = (
+    "roles",
+    "functions",
+    "triggers",
+    "views",
+    "policies",
+    "partitions",
+    "grants",
+    "analytics",
+)
 
 
 def files() -> list[tuple[str, str]]:
@@ -27,3 +36,8 @@ def attach(metadata: MetaData) -> None:
     """Have `metadata.create_all` run the files after the tables exist."""
     for _, text in files():
         event.listen(metadata, "after_create", DDL(text.replace("%", "%%")))  # type: ignore[no-untyped-call]
+
+
+def report(name: str) -> str:
+    """Return the query of a report, by its name; `:begins`, `:ends` and `:rows` are parameters."""
+    return resources.files(__package__).joinpath("reports", f"{name}.sql").read_text("utf-8")

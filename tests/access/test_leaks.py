@@ -218,6 +218,52 @@ ROUTES: dict[str, Case] = {
     "GET /api/terminals/{terminal_id}": Case(OLGA, OLGA),
     "DELETE /api/terminals/{terminal_id}": Case(OWNERS, OLGA, **NONE),
     "WEBSOCKET /terminals/websocket/{terminal_id}": Case(OLGA, OLGA),
+    # JupyterLab's executors, and its pages
+    "GET /api/kernels/{kernel_id}/execute": kernel(READERS),
+    "GET /api/kernels/{kernel_id}/requests/{execution_id}": kernel(READERS),
+    "DELETE /api/kernels/{kernel_id}/requests/{execution_id}": kernel(RUNNERS),
+    "POST /api/kernels/{kernel_id}/input": kernel(RUNNERS, body={"input": "x"}),
+    "GET /questions": kind(EVERYONE),
+    "POST /questions/{execution_id}": kernel(RUNNERS, body={}),
+    "GET /static/{path}": kind(PUBLIC),
+    "HEAD /static/{path}": kind(PUBLIC),
+    "GET /lab/extensions/{path}": kind(PUBLIC),
+    "HEAD /lab/extensions/{path}": kind(PUBLIC),
+    "GET /lab": kind(EVERYONE),
+    "GET /lab/{path}": kind(EVERYONE, path="tree/x"),
+    "GET /doc": kind(EVERYONE),
+    "GET /doc/{path}": kind(EVERYONE, path="tree/x"),
+    "GET /tree": kind(EVERYONE),
+    "GET /tree/{path}": file(READERS),
+    "GET /notebooks/{path}": file(READERS, NOTEBOOK),
+    "GET /edit/{path}": kind(EVERYONE, path="x"),
+    "GET /consoles/{path}": kind(EVERYONE, path="x"),
+    "GET /terminals/{path}": kind(EVERYONE, path="x"),
+    "GET /lab/api/settings": kind(EVERYONE),
+    "GET /lab/api/settings/": kind(EVERYONE),
+    "GET /lab/api/settings/{schema_id}": kind(EVERYONE),
+    "PUT /lab/api/settings/{schema_id}": kind(EVERYONE, **NONE),
+    "GET /lab/api/workspaces": kind(EVERYONE),
+    "GET /lab/api/workspaces/": kind(EVERYONE),
+    "GET /lab/api/workspaces/{name}": kind(EVERYONE),
+    "PUT /lab/api/workspaces/{name}": kind(EVERYONE, **NONE),
+    "DELETE /lab/api/workspaces/{name}": kind(EVERYONE, **NONE),
+    "GET /lab/api/translations": kind(EVERYONE),
+    "GET /lab/api/translations/": kind(EVERYONE),
+    "GET /lab/api/translations/{locale}": kind(EVERYONE),
+    "GET /lab/api/themes/{path}": kind(
+        EVERYONE, path="@jupyterlab/theme-light-extension/index.css"
+    ),
+    "GET /lab/api/licenses": kind(EVERYONE),
+    "GET /lab/api/licenses/": kind(EVERYONE),
+    "GET /lab/api/extensions": kind(EVERYONE),
+    "POST /lab/api/extensions": kind(set()),
+    "GET /lab/api/plugins": kind(EVERYONE),
+    "GET /lab/api/listings/{path}": kind(EVERYONE, path="x"),
+    "GET /lab/api/build": kind(EVERYONE),
+    "GET /lab/api/news": kind(EVERYONE),
+    "GET /lab/api/update": kind(EVERYONE),
+    "GET /lsp/status": kind(EVERYONE),
 }
 
 ABSENT = {
@@ -233,6 +279,8 @@ ABSENT = {
     "link_id": str(uuid.UUID(int=1)),
 }
 OTHERS = {
+    "schema_id": "@jupyterlab/apputils-extension:themes",
+    "locale": "default",
     "user_id": "stranger",
     "cell_id": "none",
     "room_name": "none",
@@ -390,11 +438,34 @@ TABLES: dict[str, tuple[str, set[str]]] = {
     "comm_messages": ("", READERS),
     "terminals": ("", OLGA | ADMIN),
     "config_sections": ("", OLGA),
+    "lab_settings": ("", OLGA),
+    "lab_workspaces": ("", OLGA),
     "execution_history": (OF_EXECUTION, READERS),
     "analytics.execution_history": (OF_EXECUTION, READERS),
+    "analytics.errors": ("", NOBODY),  # none of Olga's failed
+    "analytics.failed_tries": ("", NOBODY),
+    "analytics.cell_order": (OF_EXECUTION, READERS),
+    "analytics.stale_outputs": ("", NOBODY),
+    "analytics.run_comparison": ("", NOBODY),
+    "analytics.kernel_hours": (OF_KERNEL, READERS),
+    "analytics.activity_by_hour": ("", OLGA | ADMIN),
+    "analytics.activity_by_day": ("", OLGA | ADMIN),
+    "analytics.group_activity_by_day": ("", NOBODY),
+    "analytics.cells_by_day": ("", OLGA | ADMIN),
+    "analytics.errors_by_day": ("", NOBODY),
+    "analytics.rollup_hours": ("", OLGA | ADMIN),
+    "analytics.rollup_days": ("", OLGA | ADMIN),
+    "analytics.rollup_cells": ("", OLGA | ADMIN),
+    "analytics.rollup_errors": ("", NOBODY),
+    "analytics.rollup_kernels": (OF_KERNEL, READERS),
+    "analytics.rollup_pending": ("", NOBODY),
 }
 # Of these Olga has no rows here; they are made for the test.
 MADE = (
+    "INSERT INTO lab_settings (user_id, schema_id, raw, settings) "
+    "SELECT id, 'a:b', '{{}}', '{{}}' FROM users WHERE name = 'olga'",
+    "INSERT INTO lab_workspaces (user_id, name, data, metadata) "
+    "SELECT id, 'default', '{{}}', '{{}}' FROM users WHERE name = 'olga'",
     "INSERT INTO document_snapshots (document_id, version, state) "
     "VALUES ('{document_id}', 1, '') ON CONFLICT DO NOTHING",
     "INSERT INTO document_versions (id, document_id, version, name, state) "

@@ -21,24 +21,27 @@ CATALOGUE = {
     "columns": """
         SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity,
                identity_generation
-        FROM information_schema.columns WHERE table_schema = 'public'""",
+        FROM information_schema.columns WHERE table_schema IN ('public', 'analytics')""",
     "constraints": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
-        FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'""",
-    "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        FROM pg_constraint
+        WHERE connamespace::regnamespace::text IN ('public', 'analytics') AND contype <> 'n'""",
+    "indexes": """
+        SELECT indexname, indexdef FROM pg_indexes WHERE schemaname IN ('public', 'analytics')""",
     "functions": """
         SELECT proname, pg_get_functiondef(oid) FROM pg_proc
-        WHERE pronamespace = 'public'::regnamespace""",
+        WHERE pronamespace::regnamespace::text IN ('public', 'analytics')""",
     "triggers": """
         SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)
         FROM pg_trigger WHERE NOT tgisinternal""",
-    "views": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
+    "views": """
+        SELECT viewname, definition FROM pg_views WHERE schemaname IN ('public', 'analytics')""",
     "view options": """
         SELECT relname, reloptions::text FROM pg_class
-        WHERE relkind = 'v' AND relnamespace = 'public'::regnamespace""",
+        WHERE relkind = 'v' AND relnamespace::regnamespace::text IN ('public', 'analytics')""",
     "policies": """
         SELECT tablename, policyname, cmd, roles::text, qual, with_check
-        FROM pg_policies WHERE schemaname = 'public'""",
+        FROM pg_policies WHERE schemaname IN ('public', 'analytics')""",
     "privileges": """
         SELECT relname, a.privilege_type, grantee.rolname
         FROM pg_class, aclexplode(relacl) a JOIN pg_roles grantee ON grantee.oid = a.grantee
@@ -52,14 +55,20 @@ CATALOGUE = {
         SELECT proname, coalesce(proacl::text, '') FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace""",
     "schemas": "SELECT nspname FROM pg_namespace WHERE nspname = 'analytics'",
-    "analytics": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'analytics'",
     "row security": """
         SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
-        WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace""",
+        WHERE relkind IN ('r', 'p')
+          AND relnamespace::regnamespace::text IN ('public', 'analytics')""",
+    "comments": """
+        SELECT classoid::regclass::text, objsubid, description FROM pg_description
+        WHERE classoid = 'pg_class'::regclass AND objoid >= 16384""",
     "partitions": """
         SELECT relname, pg_get_expr(relpartbound, oid), relrowsecurity FROM pg_class
         WHERE relispartition AND relkind = 'r'""",
-    "indexes of partitions": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'partitions'",
+    # Those of an index that the table got later have names that PostgreSQL makes.
+    "indexes of partitions": r"""
+        SELECT regexp_replace(indexdef, ' INDEX \S+ ON ', ' INDEX ON ') FROM pg_indexes
+        WHERE schemaname = 'partitions'""",
     "constraints of partitions": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(c.oid)
         FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid

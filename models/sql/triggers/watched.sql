@@ -34,6 +34,8 @@ SELECT datastore_watch(
     withheld => '{connection_info, pid, pid_started_at, recorded_batch}'
 );
 SELECT datastore_watch('kernelspecs', '{id, name}', withheld => '{refreshed_at}');
+SELECT datastore_watch('lab_settings', '{schema_id, user_id}', id => '{user_id, schema_id}');
+SELECT datastore_watch('lab_workspaces', '{name, user_id}', id => '{user_id, name}');
 SELECT datastore_watch('notebooks', '{id}');
 SELECT datastore_watch(
     'outputs',

@@ -40,7 +40,8 @@ def make_app(root_dir, database_url, tmp_path) -> Callable[..., FastAPI]:
     """The application with these settings, and a websocket that says who opened it."""
 
     def make(token: str = TOKEN, **settings) -> FastAPI:
-        made = Settings(root_dir=root_dir, owner="ada", kernel_poll_seconds=0.2, **settings)
+        defaults = {"default_url": "/", "kernel_poll_seconds": 0.2}
+        made = Settings(root_dir=root_dir, owner="ada", **{**defaults, **settings})
         app = create_app(made, database_url=database_url, token=token, data_dir=tmp_path / "data")
 
         @app.websocket(f"{made.base_url}api/who")

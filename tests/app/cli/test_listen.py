@@ -49,7 +49,7 @@ def test_a_server_on_a_unix_socket(root_dir, database_url, tmp_path, short_tmp, 
     with serving_process(root_dir, tmp_path / "data", *options) as server:
         wait_for(lambda: "?token=" in server.log or server.process.poll() is not None)
         url = unix_url(path, "/x/")
-        assert f"{url}?token={TOKEN}" in server.log
+        assert f"{url}lab?token={TOKEN}" in server.log
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         (known,) = running_servers()
         assert (known.sock, known.url) == (path, url)

@@ -1,0 +1,210 @@
+"""People in one notebook: live, run by the server, and nothing lost when windows close."""
+
+import json
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import expect
+
+SLOW = "import time\nfor i in range(8):\n    print('line', i, flush=True)\n    time.sleep(0.5)"
+SAID = "line 0\nline 1\nline 2\nline 3\nline 4\nline 5\nline 6\nline 7"
+
+
+@pytest.fixture(scope="module")
+def site(make_site):
+    return make_site()
+
+
+@pytest.fixture
+def notebook(site, request) -> str:
+    """The path of a notebook with three empty cells."""
+    path = f"{request.node.name}.ipynb"
+    made = new_notebook(cells=[new_code_cell("") for _ in range(3)])
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(made, site.root_dir / path)
+    return path
+
+
+def cells_on_disk(site, path):
+    return json.loads((site.root_dir / path).read_text())["cells"]
+
+
+def sources(site, path):
+    return ["".join(cell["source"]) for cell in cells_on_disk(site, path)]
+
+
+def test_two_windows_write_and_run(site, windows, notebook):
+    one = windows(site, notebook)
+    two = windows(site, notebook)
+    one.write(0, "print(6 * 7)")
+    expect(two.editor(0)).to_have_text("print(6 * 7)")
+    two.write(1, "print('from two')")
+    expect(one.editor(1)).to_have_text("print('from two')")
+    one.run(0)
+    for window in (one, two):
+        window.expect_output(0, "42")
+        window.expect_prompt(0, "1")
+    one.picture("ran")
+    one.wait_until(lambda: cells_on_disk(site, notebook)[0]["outputs"])
+    (execution,) = site.http.get("api/executions", params={"path": notebook}).json()["executions"]
+    assert (execution["client"], execution["actor"]) == ("api", "ada")
+
+
+def test_all_windows_close_in_the_middle_of_a_run(site, windows, notebook):
+    window = windows(site, notebook)
+    window.run(0, SLOW)
+    window.expect_output(0, "line 1")
+    window.expect_prompt(0, "*")
+    window.leave()
+    window.return_to(notebook)
+    window.expect_output(0, SAID)
+    window.expect_prompt(0, "1")
+
+
+def test_input_is_asked_and_answered(site, windows, notebook):
+    window = windows(site, notebook)
+    window.run(0, "name = input('Who? ')\nprint('hello', name)")
+    box = window.cells.nth(0).locator(".jp-Stdin-input")
+    box.fill("Ada")
+    box.press("Enter")
+    window.expect_output(0, "hello Ada")
+    window.expect_saved()
+
+
+WRITES_OVER = """
+import sys, time
+from IPython.display import clear_output, display
+shown = display("first", display_id=True)
+for i in range(5):
+    sys.stdout.write(f"\\rstep {i} of 4")
+    sys.stdout.flush()
+    time.sleep(0.05)
+shown.update("second")
+"""
+CLEARS = """
+from IPython.display import clear_output
+for i in range(5):
+    clear_output(wait=True)
+    print("now", i)
+"""
+WIDGET = """
+import ipywidgets
+slider = ipywidgets.IntSlider(value=3, max=10)
+out = ipywidgets.Label()
+slider.observe(lambda change: setattr(out, "value", f"is {change.new}"), "value")
+display(slider, out)
+"""
+
+
+def test_outputs_that_change_look_as_usual(site, windows, notebook):
+    window = windows(site, notebook)
+    window.run(0, WRITES_OVER)
+    expect(window.output(0)).to_have_text(re.compile("'second'\\s*step 4 of 4"))
+    expect(window.output(0)).not_to_contain_text("step 3")
+    expect(window.output(0)).not_to_contain_text("first")
+    window.run(1, CLEARS)
+    window.expect_output(1, "now 4")
+    expect(window.output(1)).not_to_contain_text("now 3")
+    window.expect_prompt(1, "2")
+    # A cell made here is trusted, as are its outputs.
+    window.page.keyboard.press("b")
+    window.run(2, WIDGET)
+    handle = window.output(2).locator(".noUi-handle")
+    handle.press("ArrowRight")
+    window.expect_output(2, "is 4")
+    window.picture("widgets")
+
+
+def test_queued_cells_wait_their_turn(site, windows, notebook):
+    window = windows(site, notebook)
+    window.write(0, "import time; time.sleep(3); print('a')")
+    window.write(1, "print('b')")
+    window.write(2, "1/0")
+    window.menu("Run", "Run All Cells")
+    for index in range(3):
+        window.expect_prompt(index, "*")
+    window.picture("queued")
+    window.expect_output(0, "a")
+    window.expect_output(1, "b")
+    window.expect_output(2, "ZeroDivisionError")
+    for index in range(3):
+        window.expect_prompt(index, str(index + 1))
+    answer = site.http.get("api/executions", params={"path": notebook}).json()
+    statuses = [execution["status"] for execution in answer["executions"]]
+    assert statuses == ["error", "ok", "ok"]
+
+
+def test_five_windows_type_at_once(site, windows, notebook):
+    opened = [windows(site, notebook) for _ in range(5)]
+    words = ["alpha", "beta", "gamma", "delta", "epsilon"]
+    for window in opened:
+        window.editor(0).click()
+    # One key in each window in turn: all of them are typing at the same time.
+    for letter in range(7):
+        for window, word in zip(opened, words, strict=True):
+            if letter < len(word):
+                window.page.keyboard.type(word[letter])
+    texts = [window.editor(0) for window in opened]
+
+    def agree():
+        found = {text.inner_text() for text in texts}
+        return len(found) == 1 and sorted(found.pop()) == sorted("".join(words))
+
+    opened[0].wait_until(agree)
+    opened[0].run(2, SLOW)
+    for window in opened:
+        window.expect_output(2, SAID)
+    opened[0].picture("five")
+    opened[0].wait_until(lambda: sources(site, notebook)[0] == texts[0].inner_text())
+    assert len(cells_on_disk(site, notebook)) == 3
+
+
+def test_undo_takes_back_ones_own(site, windows, notebook):
+    one, two = windows(site, notebook), windows(site, notebook)
+    one.editor(0).click()
+    one.page.keyboard.type("mine ")
+    expect(two.editor(0)).to_have_text("mine ")
+    two.editor(0).click()
+    two.page.keyboard.press("End")
+    two.page.keyboard.type("yours")
+    expect(one.editor(0)).to_have_text("mine yours")
+    one.page.keyboard.press("Control+z")
+    for window in (one, two):
+        expect(window.editor(0)).to_have_text("yours")
+
+
+def test_a_window_without_network_catches_up(site, windows, notebook):
+    away, here = windows(site, notebook), windows(site, notebook)
+    away.expect_problems("ERR_INTERNET_DISCONNECTED", "WebSocket", "[Nn]etwork|fetch|NetworkError")
+    away.context.set_offline(True)
+    away.editor(0).click()
+    away.page.keyboard.type("typed away")
+    here.run(1, "print('typed here')")
+    here.expect_output(1, "typed here")
+    away.page.wait_for_timeout(3000)
+    away.context.set_offline(False)
+    away.expect_output(1, "typed here")
+    expect(here.editor(0)).to_have_text("typed away")
+    assert away.cells.count() == here.cells.count() == 3
+
+
+def test_the_server_restarts_under_open_windows(site, windows, notebook):
+    one, two = windows(site, notebook), windows(site, notebook)
+    for window in (one, two):
+        window.expect_problems(
+            "ERR_CONNECTION", "WebSocket", "[Nn]etwork|fetch|50[0-9]|404", "Kernel|Connection lost"
+        )
+        # Its kernel ended with the server; the front end may say so in a dialog.
+        dialog = window.page.locator(".jp-Dialog .jp-mod-accept")
+        window.page.add_locator_handler(dialog, lambda button: button.click())
+    one.write(0, "print('before')")
+    one.run(0)
+    two.expect_output(0, "before")
+    site.restart()
+    one.write(1, "written after")
+    expect(two.editor(1)).to_have_text("written after")
+    one.wait_until(lambda: sources(site, notebook)[1] == "written after")
+    assert one.cells.count() == two.cells.count() == 3
+    two.expect_output(0, "before")
