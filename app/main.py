@@ -129,7 +129,6 @@ async def _running(
     host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
     app.state.database = database
     authenticator = await _add_people(app, database, data_dir=data_dir, token=token, hub=hub)
-    homes: Homes = app.state.homes
     app.state.disk, app.state.documents, app.state.following = disk, store, following
     rooms = _add_rooms(app, settings, database, store)
     app.state.contents = Actions(disk, store, following)
@@ -140,7 +139,7 @@ async def _running(
     app.state.culler = culler = Culler(database, host, waiters, settings)
     app.state.changes = changes = Changes(database, settings, host.server_id)
     app.state.revocations = revocations = Revocations(
-        database, authenticator, on_told=[homes.make, changes.see_again]
+        database, authenticator, on_told=[app.state.homes.make, changes.see_again]
     )
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
@@ -151,16 +150,12 @@ async def _running(
     )
     await app.state.terminals.open()
     await app.state.changes.start()
-    await homes.make()
+    await app.state.homes.make()
     revocations.start()
     authenticator.start(revocations.open_tokens)
     watcher.start()
     culler.start()
-    # What has been imported and made so far stays: a full collection that walks it takes as
-    # long as a hundred messages.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    _spare_collections()
     try:
         yield
     finally:
@@ -175,6 +170,16 @@ async def _running(
         await store.close()
         await upkeep.close()
         await database.close()
+
+
+def _spare_collections() -> None:
+    """Leave alone what has been imported and made so far.
+
+    It stays, and a full collection that walks it takes as long as a hundred messages.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 async def _add_people(

@@ -270,7 +270,7 @@ def _not_in(settings: Settings, problem: str) -> HTMLResponse:
     """A page for somebody whom the hub's log-in did not bring in."""
     body = f"""<p class="wrong" role="alert">{escape(problem)}</p>
 <a class="button" href="{escape(settings.base_url)}login">Log in with JupyterHub</a>"""
-    return _page("Not logged in", body, status=403)
+    return html_page("Not logged in", body, status=403)
 
 
 @router.get("/")
