@@ -63,7 +63,8 @@ def run_notebook(client: httpx.Client, path: str) -> httpx.Response:
 
 def test_a_person_logs_in_shares_revokes_and_logs_out(hub: Hub, window: BrowserContext) -> None:
     page = log_in(hub, window, "ada", "managed")
-    page.goto(f"{hub.url}/services/managed/")
+    page.locator("#jp-main-dock-panel").wait_for()
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
     picture(page, "first-page")
     status, me = call(page, "GET", "api/me")
     assert (status, me["identity"]["username"]) == (200, "ada")
@@ -93,6 +94,10 @@ def test_a_person_logs_in_shares_revokes_and_logs_out(hub: Hub, window: BrowserC
 
     wait_until(result)
     assert call(page, "GET", path[1:])[1]["content"]["cells"][0]["outputs"][0]["text"] == "42\n"
+    page.goto(f"{hub.url}/services/managed/lab/workspaces/hub/tree/home/ada/n.ipynb")
+    expect(page.locator(".jp-Notebook .jp-OutputArea")).to_contain_text("42", timeout=30_000)
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    picture(page, "notebook")
     actors = "SELECT DISTINCT u.hub_name FROM executions e JOIN users u ON u.id = e.actor_id"
     assert query(hub, actors) == [("bob",)]
     # Cem is in another group of the hub's.
