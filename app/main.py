@@ -26,6 +26,8 @@ from app.auth import pages
 from app.auth.access import check_declarations
 from app.auth.cookies import LoginCookies, read_secret
 from app.auth.guard import Guard
+from app.auth.hub import HubAuthenticator
+from app.auth.hub_service import HubClient, HubService
 from app.auth.identity import TokenAuthenticator, ensure_owner
 from app.auth.revocations import Revocations
 from app.changes.changes import Changes
@@ -78,6 +80,7 @@ from app.metrics.metrics import MeasureRequests, Metrics
 from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
 from app.people.homes import Homes
+from app.people.hub import HubPeople
 from app.people.routes import router as people
 from app.people.sharing import router as sharing
 from app.recorder.waiters import Waiters
@@ -100,7 +103,13 @@ _NOT_ALLOWED = "42501"
 
 @asynccontextmanager
 async def _running(
-    app: FastAPI, settings: Settings, *, database_url: str, token: str, data_dir: Path
+    app: FastAPI,
+    settings: Settings,
+    *,
+    database_url: str,
+    token: str,
+    data_dir: Path,
+    hub: HubService | None,
 ) -> AsyncIterator[None]:
     """Put the parts together, run them, and end them in the reverse order."""
     # Tasks that are started here, not by requests, work for the server.
@@ -112,8 +121,6 @@ async def _running(
     )
     upkeep = Upkeep(database, settings)
     await upkeep.start()
-    async with database.transaction(as_server=True) as tx:
-        owner = await ensure_owner(tx, settings.owner)
     disk = Disk(settings.root_dir, settings)
     store = DocumentStore(database, disk, settings)
     following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
@@ -121,11 +128,7 @@ async def _running(
     waiters = Waiters()
     host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
     app.state.database = database
-    secret = read_secret(settings, data_dir)
-    app.state.cookies = LoginCookies(secret, settings)
-    authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
-    app.state.authenticator = authenticator
-    app.state.homes = homes = Homes(database, settings.root_dir)
+    authenticator = await _add_people(app, database, data_dir=data_dir, token=token, hub=hub)
     app.state.disk, app.state.documents, app.state.following = disk, store, following
     rooms = _add_rooms(app, settings, database, store)
     app.state.contents = Actions(disk, store, following)
@@ -136,7 +139,7 @@ async def _running(
     app.state.culler = culler = Culler(database, host, waiters, settings)
     app.state.changes = changes = Changes(database, settings, host.server_id)
     app.state.revocations = revocations = Revocations(
-        database, authenticator, on_told=[homes.make, changes.see_again]
+        database, authenticator, on_told=[app.state.homes.make, changes.see_again]
     )
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()
@@ -147,18 +150,16 @@ async def _running(
     )
     await app.state.terminals.open()
     await app.state.changes.start()
-    await homes.make()
+    await app.state.homes.make()
     revocations.start()
+    authenticator.start(revocations.open_tokens)
     watcher.start()
     culler.start()
-    # What has been imported and made so far stays: a full collection that walks it takes as
-    # long as a hundred messages.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    _spare_collections()
     try:
         yield
     finally:
+        await authenticator.close()
         await revocations.close()
         await culler.close()
         await watcher.close()
@@ -171,6 +172,44 @@ async def _running(
         await database.close()
 
 
+def _spare_collections() -> None:
+    """Leave alone what has been imported and made so far.
+
+    It stays, and a full collection that walks it takes as long as a hundred messages.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+async def _add_people(
+    app: FastAPI, database: Database, *, data_dir: Path, token: str, hub: HubService | None
+) -> TokenAuthenticator:
+    """Add what knows people: by our own tokens, and by the hub's where there is one."""
+    settings: Settings = app.state.settings
+    secret = read_secret(settings, data_dir)
+    app.state.cookies = LoginCookies(secret, settings)
+    app.state.homes = homes = Homes(database, settings.root_dir)
+    async with database.transaction(as_server=True) as tx:
+        owner = await ensure_owner(tx, settings.owner)
+    if hub is None:
+        authenticator = TokenAuthenticator(database, token=token, owner=owner, secret=secret)
+    else:
+        app.state.hub = client = HubClient(hub, timeout_seconds=settings.hub_timeout_seconds)
+        people_of_hub = HubPeople(database, homes, fresh_seconds=settings.hub_cache_seconds)
+        authenticator = HubAuthenticator(
+            database,
+            token=token,
+            owner=owner,
+            secret=secret,
+            client=client,
+            settings=settings,
+            take_in=people_of_hub.take_in,
+        )
+    app.state.authenticator = authenticator
+    return authenticator
+
+
 def _add_rooms(app: FastAPI, settings: Settings, database: Database, store: DocumentStore) -> Rooms:
     app.state.rooms = rooms = Rooms(database, store, settings)
     app.state.forks = rooms.forks
@@ -179,13 +218,28 @@ def _add_rooms(app: FastAPI, settings: Settings, database: Database, store: Docu
     return rooms
 
 
-def create_app(settings: Settings, *, database_url: str, token: str, data_dir: Path) -> FastAPI:
-    """Return the application on a migrated database; `data_dir` is for kernels' logs."""
+def create_app(
+    settings: Settings,
+    *,
+    database_url: str,
+    token: str,
+    data_dir: Path,
+    hub: HubService | None = None,
+) -> FastAPI:
+    """Return the application on a migrated database, of a hub if it is a service of one.
+
+    `data_dir` is for kernels' logs.
+    """
     app = FastAPI(
         title="Jupyter Datastore",
         version=__version__,
         lifespan=partial(
-            _running, settings=settings, database_url=database_url, token=token, data_dir=data_dir
+            _running,
+            settings=settings,
+            database_url=database_url,
+            token=token,
+            data_dir=data_dir,
+            hub=hub,
         ),
         default_response_class=ExactJSONResponse,
         docs_url=None,
@@ -206,6 +260,7 @@ def create_app(settings: Settings, *, database_url: str, token: str, data_dir: P
     app.state.lab_schemas = SettingSchemas(assets)
     # What runs the application says how to stop it, and where it is.
     app.state.request_shutdown = None
+    app.state.hub = None
     app.state.server_url = None
     _include_routes(app, settings)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)

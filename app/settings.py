@@ -101,6 +101,14 @@ class Settings(BaseSettings):
     identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))
     nbconvert_concurrency: int = Field(default=2, ge=1)
     metrics_public: bool = False
+    # As a service of JupyterHub: how long what the hub said of a token holds, how long open
+    # connections outlast a hub that is away, how long it is waited for, how often it is told who
+    # was active (0: never), and whether `custom:jupyter-datastore:` scopes bound what tokens may.
+    hub_cache_seconds: float = Field(default=30.0, gt=0)
+    hub_grace_seconds: float = Field(default=600.0, ge=0)
+    hub_timeout_seconds: float = Field(default=10.0, gt=0)
+    hub_activity_seconds: float = Field(default=300.0, ge=0)
+    hub_custom_scopes: bool | None = None
     # The change feed: how long changes are kept for who resumes, what may wait for one client and
     # for how long it may read nothing, how often it hears from the server, and how late a lost
     # wake-up is made up for.

@@ -44,7 +44,7 @@ class User(Base):
             "created_at",
             "disabled_at",
         ),
-        withheld=("home_id", "home_path"),
+        withheld=("home_id", "home_path", "hub_name"),
         filters=("id", "name"),
         scopes=(Scope("server"),),
     )
@@ -67,6 +67,7 @@ class User(Base):
     home_path: Mapped[str | None] = mapped_column(Text(collation="C"))
     created_at: Mapped[Created]
     disabled_at: Mapped[datetime | None]
+    hub_name: Mapped[str | None] = mapped_column(unique=True)
 
 
 class Password(Base):
@@ -83,17 +84,21 @@ class Password(Base):
 
 
 class Group(Base):
-    """Users who are given permissions together."""
+    """Users who are given permissions together; who is in one with a `hub_name` says the hub."""
 
     __tablename__ = "groups"
     __feed__ = Published(
-        sent=("id", "name", "created_at"), filters=("id", "name"), scopes=(Scope("server"),)
+        sent=("id", "name", "created_at"),
+        withheld=("hub_name",),
+        filters=("id", "name"),
+        scopes=(Scope("server"),),
     )
     __table_args__ = (CheckConstraint("name <> ''", name="name_not_empty"),)
 
     id: Mapped[UuidKey]
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[Created]
+    hub_name: Mapped[str | None] = mapped_column(unique=True)
 
 
 class GroupMember(Base):
@@ -124,12 +129,19 @@ class Token(Base):
     is found by, so two rows can never answer for one secret. `scopes` restrict it to some actions
     (`read`) or actions on some resources (`execute:kernels`); null is all that its user may.
     A login by name and password is such a row too (`kind` is `login`): its secret is known to
-    nobody, the browser's cookie names the row.
+    nobody, the browser's cookie names the row. One of JupyterHub's (`kind` is `hub`) is good for as
+    long as the hub says so: `checked_at` is when it last did, `expires_at` when it no longer did.
     """
 
     __tablename__ = "tokens"
     __feed__ = Unpublished("secrets, also as hashes, are nobody's to follow")
-    __table_args__ = (CheckConstraint("kind IN ('token', 'login')", name="kind"),)
+    __table_args__ = (
+        CheckConstraint(
+            "kind IN ('token', 'login') AND checked_at IS NULL "
+            "OR kind = 'hub' AND checked_at IS NOT NULL",
+            name="kind",
+        ),
+    )
 
     id: Mapped[UuidKey]
     user_id: Mapped[uuid.UUID] = mapped_column(
@@ -144,6 +156,7 @@ class Token(Base):
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None]
 
 
 class ShareLink(Base):

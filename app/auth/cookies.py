@@ -26,6 +26,9 @@ _SECRET_FILE = "cookie_secret"  # noqa: S105 (a file's name)
 _SECRET_BYTES = 32
 _MAX_AGE_SECONDS = 30 * 24 * 3600
 _MAX_NAME = 128
+# Log-ins that are under way at another site: how long each may take, how many are kept.
+_FLOW_SECONDS = 600
+_MOST_FLOWS = 8
 
 
 def read_secret(settings: Settings, data_dir: Path) -> bytes:
@@ -64,6 +67,7 @@ class LoginCookies:
     def __init__(self, secret: bytes, settings: Settings) -> None:
         self._settings = settings
         self._signer = URLSafeTimedSerializer(secret, salt="login")
+        self._flows = URLSafeTimedSerializer(secret, salt="login that is under way")
 
     def name(self, connection: HTTPConnection) -> str:
         """Return the login cookie's name.
@@ -94,6 +98,43 @@ class LoginCookies:
     def log_out(self, connection: HTTPConnection) -> list[str]:
         """Return the Set-Cookie headers that log a browser out."""
         return [self._header(connection, self.name(connection), "", http_only=True, max_age=0)]
+
+    def begin_flow(self, connection: HTTPConnection, flow: dict[str, str]) -> list[str]:
+        """Return the Set-Cookie headers that let only this browser finish a log-in elsewhere.
+
+        `flow["state"]` tells it from others under way in other tabs; of too many all are dropped.
+        """
+        under_way = self._flow_names(connection)
+        dropped = self.end_flows(connection) if len(under_way) >= _MOST_FLOWS else []
+        name = f"{self._flow_prefix(connection)}{flow['state'][:16]}"
+        value = str(self._flows.dumps(flow))
+        made = self._header(connection, name, value, http_only=True, max_age=_FLOW_SECONDS)
+        return [*dropped, made]
+
+    def flow(self, connection: HTTPConnection, state: str) -> dict[str, str] | None:
+        """Return what `begin_flow` was told, if this browser began it not too long ago."""
+        value = connection.cookies.get(f"{self._flow_prefix(connection)}{state[:16]}")
+        if not value:
+            return None
+        try:
+            found = self._flows.loads(value, max_age=_FLOW_SECONDS)
+        except BadData:
+            return None
+        if not hmac.compare_digest(str(found.get("state", "")).encode(), state.encode()):
+            return None
+        return dict(found)
+
+    def end_flows(self, connection: HTTPConnection) -> list[str]:
+        """Return the Set-Cookie headers that forget the log-ins that are under way."""
+        names = self._flow_names(connection)
+        return [self._header(connection, name, "", http_only=True, max_age=0) for name in names]
+
+    def _flow_prefix(self, connection: HTTPConnection) -> str:
+        return f"{self.name(connection)}-flow-"
+
+    def _flow_names(self, connection: HTTPConnection) -> list[str]:
+        prefix = self._flow_prefix(connection)
+        return [name for name in connection.cookies if name.startswith(prefix)]
 
     def xsrf(self, connection: HTTPConnection) -> tuple[str, list[str]]:
         """Return the value of `_xsrf`, and the Set-Cookie header if the browser has none yet."""

@@ -9,6 +9,7 @@ import hmac
 import secrets
 import time
 import uuid
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
@@ -123,6 +124,15 @@ class TokenAuthenticator:
                 return None
             found = await self._find(token_id.bytes, Token.id == token_id)
         return found[0] if found else None
+
+    def start(self, open_tokens: Callable[[], Collection[uuid.UUID]]) -> None:
+        """Begin what goes on in the background: nothing, where the database knows all tokens.
+
+        `open_tokens` returns the ids of those that something is open with.
+        """
+
+    async def close(self) -> None:
+        """Stop what `start` began."""
 
     def forget(self) -> None:
         """Ask the database again at the next request of each token."""

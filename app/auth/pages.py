@@ -1,8 +1,13 @@
-"""The pages for people: `/login`, `/logout` and the server's first page."""
+"""The pages for people: `/login`, `/logout` and the server's first page.
+
+As a service of JupyterHub, `/login` leads to the hub, `/oauth_callback` is where a browser comes
+back from it, and `/logout` logs out of the hub too.
+"""
 
 import base64
 import hashlib
 import logging
+import secrets
 from html import escape
 from pathlib import Path
 from string import Template
@@ -18,12 +23,15 @@ from app.auth import audit
 from app.auth.access import allow, identify, public
 from app.auth.addresses import client_of, foreign_origin
 from app.auth.cookies import XSRF_COOKIE, LoginCookies, has_xsrf
+from app.auth.hub import LOGIN as HUB_LOGIN
+from app.auth.hub import HubAuthenticator
+from app.auth.hub_service import CALLBACK, HubClient, new_verifier
 from app.auth.identity import Identity, TokenAuthenticator
 from app.auth.passwords import end_login
 from app.auth.passwords import log_in as log_in_by_name
 from app.auth.throttle import LoginLimit
 from app.db.engine import Database
-from app.errors import LoginRequiredError, TooLargeError
+from app.errors import ForbiddenError, LoginRequiredError, NotFoundError, TooLargeError
 from app.settings import Settings
 from models import User
 
@@ -128,14 +136,21 @@ async def login_form(request: Request) -> Response:
     wanted = safe_next(request.query_params.get("next", settings.base_url), settings.base_url)
     if await identify(request) is not None:
         return RedirectResponse(wanted, 302)
+    if (hub := _hub(request)) is not None:
+        return _go_to_hub(request, hub, wanted)
     return await _login_page(request, wanted)
 
 
 @router.post("/login")
 @public
 async def log_in(request: Request) -> Response:
-    """Set the login cookie for a right token, or name and password; 401 with the form if wrong."""
+    """Set the login cookie for a right token, or name and password; 401 with the form if wrong.
+
+    Under a hub nobody logs in here.
+    """
     state = request.app.state
+    if _hub(request) is not None:
+        raise ForbiddenError("People log in at JupyterHub")
     settings: Settings = state.settings
     authenticator: TokenAuthenticator = state.authenticator
     limit: LoginLimit = state.login_limit
@@ -188,12 +203,74 @@ async def log_out(request: Request) -> Response:
     """Forget the login in this browser."""
     settings: Settings = request.app.state.settings
     cookies: LoginCookies = request.app.state.cookies
-    if login := cookies.session(request):
-        await end_login(request.app.state.database, login)
+    login, hub = cookies.session(request), _hub(request)
     request.state.set_cookies = cookies.log_out(request)
+    if login and login.startswith(HUB_LOGIN):
+        authenticator = request.app.state.authenticator
+        if isinstance(authenticator, HubAuthenticator):
+            await authenticator.end(login.removeprefix(HUB_LOGIN))
+    elif login:
+        await end_login(request.app.state.database, login)
+    if hub is not None:
+        return RedirectResponse(hub.service.logout_url, 302)
     body = f"""<p>Successfully logged out of this browser. Kernels go on running.</p>
 <a class="button" href="{escape(settings.base_url)}login">Log in again</a>"""
     return html_page("Logged out", body)
+
+
+def _hub(request: Request) -> HubClient | None:
+    """The hub that this server is a service of, if any."""
+    hub: HubClient | None = request.app.state.hub
+    return hub
+
+
+def _go_to_hub(request: Request, hub: HubClient, wanted: str) -> Response:
+    """Send a browser to log in at the hub, from where it comes back to `oauth_callback`."""
+    cookies: LoginCookies = request.app.state.cookies
+    flow = {"state": secrets.token_urlsafe(24), "next": wanted, "verifier": new_verifier()}
+    request.state.set_cookies = cookies.begin_flow(request, flow)
+    address = hub.service.authorize_url(flow["state"], flow["verifier"])
+    return RedirectResponse(address, 302, {"Cache-Control": "no-store"})
+
+
+@router.get(f"/{CALLBACK}")
+@public
+async def come_back_from_hub(request: Request) -> Response:
+    """Log a browser in that comes back from the hub, if it is this one that was sent there."""
+    state = request.app.state
+    settings: Settings = state.settings
+    cookies: LoginCookies = state.cookies
+    authenticator, hub = state.authenticator, _hub(request)
+    if hub is None or not isinstance(authenticator, HubAuthenticator):
+        raise NotFoundError("Not Found")
+    query = request.query_params
+    flow = cookies.flow(request, query.get("state", ""))
+    if flow is None:
+        if await identify(request) is not None:  # another tab was quicker
+            return RedirectResponse(settings.base_url, 302)
+        return _not_in(settings, "This log-in was not begun in this browser, or too long ago.")
+    request.state.set_cookies = cookies.end_flows(request)
+    if problem := query.get("error_description") or query.get("error"):
+        return _not_in(settings, f"JupyterHub says: {problem[:500]}")
+    try:
+        token = await hub.token_for(query.get("code", ""), flow["verifier"])
+    except ForbiddenError as error:
+        return _not_in(settings, f"{error.message}.")
+    identity = await authenticator.identify_by_hub(token)
+    place = client_of(request, settings) or "a unix socket"
+    if identity is None:
+        await audit.record(state.database, "login_failed", None, name="", place=place)
+        return _not_in(settings, "You may not use this server.")
+    await audit.record(state.database, "login", identity, place=place)
+    request.state.set_cookies += cookies.log_in(request, HUB_LOGIN + token)
+    return RedirectResponse(safe_next(flow["next"], settings.base_url), 302)
+
+
+def _not_in(settings: Settings, problem: str) -> HTMLResponse:
+    """A page for somebody whom the hub's log-in did not bring in."""
+    body = f"""<p class="wrong" role="alert">{escape(problem)}</p>
+<a class="button" href="{escape(settings.base_url)}login">Log in with JupyterHub</a>"""
+    return html_page("Not logged in", body, status=403)
 
 
 @router.get("/")

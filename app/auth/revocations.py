@@ -9,6 +9,7 @@ done twice a second until there is one again.
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from sqlalchemy import (
     String,
     Uuid,
     and_,
+    any_,
     cast,
     column,
     exists,
@@ -106,6 +108,10 @@ class Revocations:
             yield watch
         finally:
             self._watches.discard(watch)
+
+    def open_tokens(self) -> set[uuid.UUID]:
+        """Return the tokens that something is open with in this process."""
+        return {w.identity.token_id for w in self._watches if w.identity.token_id is not None}
 
     def start(self) -> None:
         """Begin to listen."""
@@ -204,6 +210,8 @@ class Revocations:
             Token.id == cast(a.token_id, Uuid),
             Token.revoked_at.is_(None),
             or_(Token.expires_at.is_(None), Token.expires_at > func.now()),
+            # Ours never change; the hub's are actions.
+            or_(Token.kind != "hub", Token.scopes.is_(None), a.action == any_(Token.scopes)),
         )
         allowed = and_(
             func.datastore_may(a.user_id, a.action, a.resource, a.target, type_=Boolean),

@@ -142,6 +142,15 @@ async def rename_user(tx: Transaction, name: str, new_name: str) -> None:
     await people.rename(tx, await people.find_user(tx, name), new_name)
 
 
+@user.command("link")
+@click.argument("name")
+@click.argument("hub_name")
+@_in_transaction
+async def link_user(tx: Transaction, name: str, hub_name: str) -> None:
+    """Say that a user is this one of JupyterHub's; an empty HUB_NAME says that they are none."""
+    await people.link(tx, await people.find_user(tx, name), hub_name or None)
+
+
 @user.command("disable")
 @click.argument("name")
 @_in_transaction

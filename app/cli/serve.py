@@ -1,4 +1,7 @@
-"""`jupyter-datastore serve`: PostgreSQL if none is named, its schema, and the HTTP server."""
+"""`jupyter-datastore serve`: PostgreSQL if none is named, its schema, and the HTTP server.
+
+As a service of JupyterHub (its environment tells) it is where the hub says, and nowhere else.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import click
 import uvicorn
@@ -23,6 +26,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from app import __version__
+from app.auth.hub_service import HubEnvironmentError, HubService
 from app.cli.connection import ServerInfo, remove_server_file, write_server_file
 from app.cli.listen import ServeCommand, check_certificate, unix_socket, unix_url
 from app.db import migrations
@@ -66,7 +70,14 @@ def serve(*, no_browser: bool, **options: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise click.ClickException(f"{first['loc'][0]}: {first['msg']}") from error
+    hub = _take_hub_service()
+    if hub is not None:
+        _settle_in(settings, hub)
     settings.base_url = normal_base_url(settings.base_url)
+    if hub is not None and settings.base_url != normal_base_url(hub.prefix):
+        raise click.ClickException(
+            f"The base URL is {settings.base_url}, and JupyterHub's for this service {hub.prefix}"
+        )
     check_certificate(settings)
     settings.root_dir = settings.root_dir.expanduser().resolve()
     if not settings.root_dir.is_dir():
@@ -82,7 +93,9 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             mode = int(settings.sock_mode, 8)
             sockets = [stack.enter_context(unix_socket(settings.sock, mode))]
         else:
-            sockets = _bind(settings.host, settings.port)
+            # A hub's proxy knows one port.
+            retries = _PORT_RETRIES if hub is None or hub.service_url is None else 0
+            sockets = _bind(settings.host, settings.port, retries)
             stack.callback(_close, sockets)
         embedded = None
         try:
@@ -101,7 +114,40 @@ def serve(*, no_browser: bool, **options: Any) -> None:
         except (OperationalError, ArgumentError) as error:
             reason = str(getattr(error, "orig", None) or error).strip()
             raise click.ClickException(f"The database cannot be used: {reason}") from error
-        _run(settings, url, sockets, embedded, open_browser=not no_browser)
+        _run(settings, url, sockets, embedded, hub=hub, open_browser=not no_browser)
+
+
+def _take_hub_service() -> HubService | None:
+    """Return what JUPYTERHUB_* says, and take it out of what kernels and terminals inherit."""
+    try:
+        hub = HubService.from_environment(os.environ)
+    except HubEnvironmentError as error:
+        raise click.ClickException(str(error)) from error
+    if hub is not None:
+        for name in list(os.environ):
+            if name.startswith("JUPYTERHUB_") or name == "JPY_API_TOKEN":
+                del os.environ[name]
+    return hub
+
+
+def _settle_in(settings: Settings, hub: HubService) -> None:
+    """Take from the hub what neither an option nor a DATASTORE_* variable says."""
+    # Browsers name the hub's host, and what they may is asked of the hub.
+    wanted: dict[str, Any] = {"base_url": hub.prefix, "allow_remote_access": True}
+    place = urlsplit(hub.service_url or "")
+    if place.scheme == "http+unix":
+        wanted |= {"sock": Path(unquote(place.netloc)), "trust_xheaders": True}
+    elif place.hostname:
+        wanted |= {"host": place.hostname, "port": place.port or 8888}
+        # Only the hub's proxy is on this machine's loopback with it.
+        wanted["trust_xheaders"] = place.hostname in ("localhost", "127.0.0.1", "::1")
+        if place.scheme == "https" and hub.certfile and hub.keyfile:
+            wanted |= {"certfile": Path(hub.certfile), "keyfile": Path(hub.keyfile)}
+    if settings.model_fields_set & {"sock", "host", "port"}:
+        wanted = {name: wanted[name] for name in wanted if name not in ("sock", "host", "port")}
+    for name, value in wanted.items():
+        if name not in settings.model_fields_set:
+            setattr(settings, name, value)
 
 
 def normal_base_url(base_url: str) -> str:
@@ -110,9 +156,9 @@ def normal_base_url(base_url: str) -> str:
     return f"/{path}/" if path else "/"
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def _bind(host: str, port: int, retries: int = _PORT_RETRIES) -> list[socket.socket]:
     """Return listening sockets on the first free port, for every address of the host."""
-    for candidate in range(port, port + _PORT_RETRIES + 1):
+    for candidate in range(port, port + retries + 1):
         bound: list[socket.socket] = []
         try:
             for family, kind, _, _, address in _addresses(host, bound_port(bound) or candidate):
@@ -126,7 +172,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
                 listener.bind(place)
         except OSError as error:
             _close(bound)
-            if port == 0 or candidate == port + _PORT_RETRIES:
+            if port == 0 or candidate == port + retries:
                 raise click.ClickException(
                     f"Cannot listen on {host}:{candidate}: {error}"
                 ) from error
@@ -174,11 +220,13 @@ class _Server(uvicorn.Server):
         app: FastAPI,
         info: ServerInfo,
         embedded: EmbeddedPostgres | None,
+        hub: HubService | None,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._info = info
         self._embedded = embedded
+        self._hub = hub
         self.open_browser = False
 
     @contextlib.contextmanager
@@ -208,6 +256,8 @@ class _Server(uvicorn.Server):
         self.server_file = write_server_file(self._info)
         front_end = self._app.state.front_end or ""
         address = f"{self._info.url}{front_end}?token={self._info.token}"
+        if self._hub is not None:
+            address = f"{self._info.url} as JupyterHub's service {self._hub.name}"
         click.echo(
             f"\nJupyter Datastore {__version__} serves {self._info.root_dir}\n    {address}\n"
         )
@@ -248,11 +298,12 @@ def _run(
     sockets: list[socket.socket],
     embedded: EmbeddedPostgres | None,
     *,
+    hub: HubService | None,
     open_browser: bool,
 ) -> None:
     token = settings.token or secrets.token_hex(24)
     data_dir = settings.data_dir or default_data_dir()
-    app = create_app(settings, database_url=url, token=token, data_dir=data_dir)
+    app = create_app(settings, database_url=url, token=token, data_dir=data_dir, hub=hub)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -276,8 +327,10 @@ def _run(
         sock=settings.sock,
         certfile=settings.certfile.absolute() if settings.certfile else None,
     )
-    server = _Server(config, app, info, embedded)
-    server.open_browser = open_browser and sys.stdout.isatty() and settings.sock is None
+    server = _Server(config, app, info, embedded, hub)
+    server.open_browser = (
+        open_browser and sys.stdout.isatty() and settings.sock is None and hub is None
+    )
     app.state.request_shutdown = server.stop
     app.state.server_url = info.url
     server.run(sockets=sockets)

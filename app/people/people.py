@@ -154,6 +154,15 @@ async def rename(tx: Transaction, found: User | Group, name: str) -> None:
     await tx.flush()
 
 
+async def link(tx: Transaction, user: User, hub_name: str | None) -> None:
+    """Say who a user is at JupyterHub; ConflictError when another one is that."""
+    taken = select(User.name).where(User.hub_name == hub_name, User.id != user.id)
+    if hub_name is not None and (other := (await tx.execute(taken)).scalar_one_or_none()):
+        raise ConflictError(f"{hub_name!a} of JupyterHub is {other!a} here already")
+    user.hub_name = hub_name
+    await tx.flush()
+
+
 # groups
 
 

@@ -23,6 +23,7 @@ def user_model(user: User, *, home: str | None = None) -> dict[str, Any]:
         "home": home,
         "created_at": _time(user.created_at),
         "disabled_at": _time(user.disabled_at),
+        "hub_name": user.hub_name,
     }
 
 

@@ -1,4 +1,7 @@
-"""JupyterHub for docker/compose.yaml, with the server as a service that people log in to."""
+"""JupyterHub for docker/compose.yaml, with the server as a service that people log in to.
+
+docs/jupyterhub.md says what each part is for.
+"""
 
 import os
 
@@ -24,12 +27,11 @@ c.JupyterHub.services = [
     }
 ]
 c.JupyterHub.load_roles = [
+    # Everybody may use it. Groups and who is an admin need no scope: the hub says them of whoever
+    # logs in.
     {"name": "user", "scopes": ["self", "access:services!service=datastore"]},
-    {
-        "name": "datastore",
-        "services": ["datastore"],
-        "scopes": ["read:users:name", "read:users:groups", "read:groups"],
-    },
+    # It tells the hub who was active.
+    {"name": "datastore", "services": ["datastore"], "scopes": ["users:activity"]},
 ]
 
 # People work in the service; nobody needs a server of their own.

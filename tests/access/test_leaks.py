@@ -75,6 +75,7 @@ ROUTES: dict[str, Case] = {
     "GET /login": kind(PUBLIC),
     "POST /login": kind(PUBLIC, denied_only=True),
     "GET /logout": kind(PUBLIC),
+    "GET /oauth_callback": kind(PUBLIC),
     "GET /": kind(EVERYONE),
     "POST /api/security/csp-report": kind(EVERYONE),
     "GET /api/status": kind(EVERYONE),

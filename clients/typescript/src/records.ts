@@ -163,7 +163,7 @@ export interface GroupMemberRecord {
   created_at: string;
 }
 
-/** Users who are given permissions together. */
+/** Users who are given permissions together; who is in one with a `hub_name` says the hub. */
 export interface GroupRecord {
   id: string;
   name: string;

@@ -22,7 +22,7 @@ SELECT datastore_watch(
     withheld => '{idempotency_key}'
 );
 SELECT datastore_watch('group_members', '{group_id, user_id}', id => '{group_id, user_id}');
-SELECT datastore_watch('groups', '{id, name}');
+SELECT datastore_watch('groups', '{id, name}', withheld => '{hub_name}');
 SELECT datastore_watch(
     'input_requests',
     '{execution_id, id, kernel_id, status}',
@@ -51,4 +51,4 @@ SELECT datastore_watch(
 SELECT datastore_watch('sessions', '{document_id, id, kernel_id, owner_id, path, type}');
 SELECT datastore_watch('terminals', '{id, name, owner_id, server_id}', withheld => '{cwd}');
 SELECT datastore_watch('text_contents', '{id}');
-SELECT datastore_watch('users', '{id, name}', withheld => '{home_id, home_path}');
+SELECT datastore_watch('users', '{id, name}', withheld => '{home_id, home_path, hub_name}');

@@ -181,7 +181,7 @@ class GroupMemberRecord(TypedDict):
 
 
 class GroupRecord(TypedDict):
-    """Users who are given permissions together."""
+    """Users who are given permissions together; who is in one with a `hub_name` says the hub."""
 
     id: str
     name: str
