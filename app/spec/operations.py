@@ -7,7 +7,7 @@ Descriptions and parameters come from the routes; here is what routes do not tel
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.spec import document_schemas, schemas
+from app.spec import document_schemas, people_schemas, schemas
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Operation:
 
 _S = schemas
 _D = document_schemas
+_P = people_schemas
 _OBJECT = dict[str, Any]
 _DOCUMENT = "/api/documents/{document_id}"
 
@@ -110,6 +111,40 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("delete", f"{_DOCUMENT}/versions/{{name}}"): Operation({204: None}, errors=(404,)),
     ("post", f"{_DOCUMENT}/restore"): Operation({200: _D.Restored}, _D.Restore, errors=(400, 404)),
+    # people
+    ("get", "/api/users"): Operation({200: list[_P.User]}),
+    ("post", "/api/users"): Operation({201: _P.User}, _P.CreateUser, errors=(400, 409)),
+    ("patch", "/api/users/{user_id}"): Operation(
+        {200: _P.User}, _P.ChangeUser, errors=(400, 404, 409)
+    ),
+    ("post", "/api/me/password"): Operation({204: None}, _P.ChangePassword, errors=(400,)),
+    ("get", "/api/groups"): Operation({200: list[_P.Group]}),
+    ("post", "/api/groups"): Operation({201: _P.Group}, _P.NameGroup, errors=(400, 409)),
+    ("patch", "/api/groups/{group_id}"): Operation(
+        {200: _P.GroupName}, _P.NameGroup, errors=(400, 404, 409)
+    ),
+    ("delete", "/api/groups/{group_id}"): Operation({204: None}, errors=(404,)),
+    ("put", "/api/groups/{group_id}/members/{user_id}"): Operation({204: None}, errors=(404,)),
+    ("delete", "/api/groups/{group_id}/members/{user_id}"): Operation({204: None}, errors=(404,)),
+    ("get", "/api/tokens"): Operation({200: list[_P.Token]}),
+    ("post", "/api/tokens"): Operation({201: _P.MadeToken}, _P.CreateToken, errors=(400, 404)),
+    ("delete", "/api/tokens/{token_id}"): Operation({204: None}, errors=(400, 404)),
+    ("get", "/api/permissions"): Operation({200: _P.Permissions}, errors=(404,)),
+    ("post", "/api/permissions"): Operation({201: _P.Permission}, _P.Grant, errors=(400, 404)),
+    ("delete", "/api/permissions/{permission_id}"): Operation({204: None}, errors=(400, 404)),
+    ("get", "/api/share-links"): Operation({200: list[_P.ShareLink]}),
+    ("post", "/api/share-links"): Operation(
+        {201: _P.MadeShareLink}, _P.ShareTarget, errors=(400, 404)
+    ),
+    ("post", "/api/share-links/accept"): Operation(
+        {200: _P.Permission}, _P.AcceptLink, errors=(400, 404)
+    ),
+    ("delete", "/api/share-links/{link_id}"): Operation({204: None}, errors=(400, 404)),
+    ("get", "/api/audit"): Operation({200: list[_P.AuditEntry]}, errors=(400,)),
+    # the change feed
+    ("get", "/api/datastore/tables"): Operation({200: _S.FeedTables}),
+    ("get", "/api/datastore/tables/{table}"): Operation({200: _S.FeedPage}, errors=(400, 404)),
+    ("get", "/api/datastore/events"): Operation({200: "text/event-stream"}, errors=(400, 404)),
     # comms
     ("get", "/api/kernels/{kernel_id}/comms"): Operation({200: list[_S.Comm]}, errors=(400, 404)),
     ("post", "/api/kernels/{kernel_id}/comms"): Operation(

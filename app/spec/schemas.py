@@ -422,6 +422,31 @@ class SentCommMessage(TypedDict):
     comm: str
 
 
+class FeedTable(TypedDict):
+    """A table that can be followed: its id's columns, what is sent and told of, its filters."""
+
+    table: str
+    id: list[str]
+    columns: list[str]
+    announced: list[str]
+    filters: list[str]
+
+
+class FeedTables(TypedDict):
+    """The tables that can be followed."""
+
+    tables: list[FeedTable]
+
+
+class FeedPage(TypedDict):
+    """A page of a table's records; `next` is for `after`, `cursor` what a feed resumes at."""
+
+    table: str
+    next: str | None
+    cursor: str
+    records: list[dict[str, Any]]
+
+
 def json_schemas(types: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the schema of each type by its repr, and the definitions they refer to."""
     mode: Literal["validation"] = "validation"

@@ -20,7 +20,7 @@ SOURCES = {"python": PYTHON / "actions.py", "typescript": TYPESCRIPT / "actions.
 SUBJECTS = re.compile(
     r"/api$|/files/|/nbconvert/|/api/(status|shutdown|me|kernelspecs|kernels|sessions|executions|comms"
     r"|documents|contents|terminals|config|nbconvert|events|resolvePath|users|groups|tokens"
-    r"|permissions|audit)\b"
+    r"|permissions|share-links|audit)\b"
 )
 LEFT_OUT = {
     "HEAD /files/{path}": "a browser's concern",

@@ -315,6 +315,40 @@ async def test_the_server_is_killed_and_started_again(server):
         await assert_true(reader, *copies)
 
 
+async def assert_documents(store: Datastore, document_id: str, neighbour: str) -> None:
+    """Edit a notebook's cells, take it back and restore it; every answer says what it did."""
+    documents = store.documents
+    made = await documents.insert_cell(document_id, "1 + 1", before=neighbour)
+    assert (made["type"], made["source"], made["position"]) == ("code", "1 + 1", 1)
+    named = await documents.name_version(document_id, name="with a sum / first")
+    assert named["version"] == made["document_version"]
+    changed = await documents.change_cell(
+        document_id, made["id"], source="1 + 2", version=made["version"]
+    )
+    assert changed["source"] == "1 + 2"
+    with pytest.raises(ApiError) as stale:
+        await documents.change_cell(document_id, made["id"], source="", version=made["version"])
+    assert stale.value.status == 409
+    assert (await documents.move_cell(document_id, made["id"], after=neighbour))["position"] == 2
+    steps = await documents.undo_steps(document_id)
+    undone = await documents.undo(document_id, 2)
+    assert (undone["done"], undone["undo"]) == (1, steps["undo"] - 2)
+    assert (await documents.redo(document_id))["redo"] == undone["redo"] - 1
+    await documents.delete_cell(document_id, made["id"])
+    history = await documents.history(document_id, limit=1)
+    assert history["changes"][0]["cells"] == {made["id"]: ["deleted"]}
+    then = await documents.content(document_id, name=named["name"])
+    assert [cell["source"] for cell in then["content"]["cells"]][1] == "1 + 1"
+    assert (await documents.restore(document_id, name=named["name"]))["restored"] == then["version"]
+    assert made["id"] in [cell["id"] for cell in (await documents.cells(document_id))["cells"]]
+    assert [v["name"] for v in (await documents.versions(document_id))["versions"]] == [
+        named["name"]
+    ]
+    await documents.forget_version(document_id, named["name"])
+    assert (await documents.versions(document_id))["versions"] == []
+    await documents.delete_cell(document_id, made["id"])
+
+
 async def test_actions(server):
     server.notebook("actions.ipynb", "x = input('name? ')", "print('hello', x)")
     async with store_of(server) as store:
@@ -341,6 +375,7 @@ async def test_actions(server):
         assert "".join(piece["text"] for piece in pieces) == "hello Ada\n"
         cells = await store.documents.cells(second["document_id"])
         assert [cell["execution_state"] for cell in cells["cells"]] == ["idle", "idle"]
+        await assert_documents(store, second["document_id"], second["cell_id"])
         assert (await store.kernels.complete(kernel_id, "prin", wait_seconds=60))["matches"]
         assert (await store.kernels.is_complete(kernel_id, "if 1:", wait_seconds=60))[
             "status"

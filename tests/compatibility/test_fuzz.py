@@ -31,6 +31,8 @@ _FIELDS = (
     *("cell_id", "cells", "code", "content", "copy_from", "document_id", "env", "ext", "format"),
     *("idempotency_key", "input_request_id", "kernel", "kernel_id", "name", "path", "type"),
     *("silent", "user_expressions", "value", "cell_version", "chunk", "data", "metadata"),
+    *("id", "index", "before", "after", "source", "splices", "base", "version", "at", "steps"),
+    *("user", "group", "action", "resource", "expires_at", "scopes", "token", "title"),
 )
 # A body has any of the names, mostly with values of the type that is right for one of them.
 _BODY = {
@@ -119,13 +121,18 @@ def known(address, root_dir) -> Iterator[dict[str, str]]:
         body = {"path": "a.ipynb", "type": "notebook", "name": "", "kernel": {"name": "python3"}}
         session = client.post("/api/sessions", json=body).raise_for_status().json()
         kernel = session["kernel"]["id"]
-        ran = client.post(f"/api/kernels/{kernel}/execute", json={"code": "1"})
-        execution = ran.raise_for_status().json()["id"]
+        path = "/api/contents/a.ipynb"
+        cell = client.get(path).raise_for_status().json()["content"]["cells"][0]["id"]
+        body = {"path": "a.ipynb", "cell_id": cell}
+        ran = client.post(f"/api/kernels/{kernel}/execute", json=body).raise_for_status().json()
+        execution = ran["id"]
         client.get(f"/api/executions/{execution}", params={"wait": 60}).raise_for_status()
         yield {
             "kernel_id": kernel,
             "session_id": session["id"],
             "execution_id": execution,
+            "document_id": ran["document_id"],
+            "cell_id": cell,
             "path": "a.ipynb",
             "name": "python3",
         }
@@ -236,6 +243,13 @@ def _fields_of(template: str) -> list[str]:
         "/run": "cells stop_on_error",
         "/input": "value input_request_id",
         "/api/terminals": "name cwd",  # each that is made starts a shell
+        "/cells": "id type source metadata attachments index before after",
+        "/cells/{cell_id}": "source splices base version type metadata attachments outputs",
+        "/move": "index before after",
+        "/undo": "steps",
+        "/redo": "steps",
+        "/versions": "name version at",
+        "/restore": "name version at",
     }.items():
         if template.endswith(ending):
             return fields.split()

@@ -511,36 +511,36 @@ export class Config extends Actions {
   }
 }
 
-/** Users, groups, tokens, permissions, and who changed them. */
+/** Users, groups, tokens, permissions, share links, and who changed them. */
 export class People extends Actions {
   /** The users that the asker may see. */
-  users(): Promise<JsonRecord[]> {
+  users(): Promise<shapes.User[]> {
     return this.http.call("GET /api/users");
   }
 
-  createUser(body: JsonRecord): Promise<JsonRecord> {
+  createUser(body: shapes.CreateUser): Promise<shapes.User> {
     return this.http.call("POST /api/users", { body });
   }
 
-  updateUser(userId: string, body: JsonRecord): Promise<JsonRecord> {
+  updateUser(userId: string, body: shapes.ChangeUser): Promise<shapes.User> {
     return this.http.call("PATCH /api/users/{user_id}", { names: { user_id: userId }, body });
   }
 
   /** Set the asker's password. */
-  setPassword(body: JsonRecord): Promise<void> {
+  setPassword(body: shapes.ChangePassword): Promise<void> {
     return this.http.call("POST /api/me/password", { body });
   }
 
   /** The groups that the asker may see. */
-  groups(): Promise<JsonRecord[]> {
+  groups(): Promise<shapes.Group[]> {
     return this.http.call("GET /api/groups");
   }
 
-  createGroup(body: JsonRecord): Promise<JsonRecord> {
+  createGroup(body: shapes.NameGroup): Promise<shapes.Group> {
     return this.http.call("POST /api/groups", { body });
   }
 
-  updateGroup(groupId: string, body: JsonRecord): Promise<JsonRecord> {
+  updateGroup(groupId: string, body: shapes.NameGroup): Promise<shapes.GroupName> {
     return this.http.call("PATCH /api/groups/{group_id}", { names: { group_id: groupId }, body });
   }
 
@@ -559,12 +559,12 @@ export class People extends Actions {
   }
 
   /** The asker's tokens, without their secrets. */
-  tokens(): Promise<JsonRecord[]> {
+  tokens(): Promise<shapes.Token[]> {
     return this.http.call("GET /api/tokens");
   }
 
   /** Make a token; its secret is in this answer alone. */
-  createToken(body: JsonRecord): Promise<JsonRecord> {
+  createToken(body: shapes.CreateToken): Promise<shapes.MadeToken> {
     return this.http.call("POST /api/tokens", { body });
   }
 
@@ -573,12 +573,12 @@ export class People extends Actions {
   }
 
   /** Who may do what, of a path, of a kernel or of the server. */
-  permissions(query: { path?: string; kernel_id?: string } = {}): Promise<JsonRecord> {
+  permissions(query: { path?: string; kernel_id?: string } = {}): Promise<shapes.Permissions> {
     return this.http.call("GET /api/permissions", { query });
   }
 
   /** Give a permission. */
-  grant(body: JsonRecord): Promise<JsonRecord> {
+  grant(body: shapes.Grant): Promise<shapes.Permission> {
     return this.http.call("POST /api/permissions", { body });
   }
 
@@ -588,8 +588,28 @@ export class People extends Actions {
     return this.http.call("DELETE /api/permissions/{permission_id}", { names });
   }
 
+  /** The asker's links, without their codes. */
+  shareLinks(): Promise<shapes.ShareLink[]> {
+    return this.http.call("GET /api/share-links");
+  }
+
+  /** Make a link to a path or kernel; its code is in this answer alone. */
+  createShareLink(body: shapes.ShareTarget): Promise<shapes.MadeShareLink> {
+    return this.http.call("POST /api/share-links", { body });
+  }
+
+  /** Take what a link gives. */
+  acceptShareLink(code: string): Promise<shapes.Permission> {
+    return this.http.call("POST /api/share-links/accept", { body: { code } });
+  }
+
+  /** End a link, and what it gave. */
+  revokeShareLink(linkId: string): Promise<void> {
+    return this.http.call("DELETE /api/share-links/{link_id}", { names: { link_id: linkId } });
+  }
+
   /** What was done, newest first. */
-  audit(query: { before?: number; limit?: number } = {}): Promise<JsonRecord[]> {
+  audit(query: { before?: number; limit?: number } = {}): Promise<shapes.AuditEntry[]> {
     return this.http.call("GET /api/audit", { query });
   }
 }

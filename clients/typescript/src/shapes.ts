@@ -8,10 +8,25 @@ export interface APIStatus {
   kernels: number;
 }
 
+/** A link's code. */
+export interface AcceptLink {
+  code: string;
+}
+
 /** The answer to an input request. */
 export interface Answer {
   value: string;
   input_request_id?: string;
+}
+
+/** Something that was done about access, or attempted. */
+export interface AuditEntry {
+  id: number;
+  at: string;
+  event: string;
+  actor_id: string | null;
+  actor: string | null;
+  detail: Record<string, unknown>;
 }
 
 /** A place among the cells: `index`, or `before` or `after` another cell; one of them. */
@@ -31,6 +46,20 @@ export interface ChangeCell {
   metadata?: Record<string, unknown>;
   attachments?: Record<string, unknown> | null;
   outputs?: Record<string, unknown>[];
+}
+
+/** A new password, and the one until now. */
+export interface ChangePassword {
+  password: string;
+  current?: string;
+}
+
+/** What to change of a user. */
+export interface ChangeUser {
+  name?: string;
+  disabled?: boolean;
+  admin?: boolean;
+  password?: string;
 }
 
 /** A kept state of a file. */
@@ -115,6 +144,22 @@ export interface CreateContents {
   copy_from?: string;
   ext?: string;
   type?: string;
+}
+
+/** A token to make: for oneself, by an administrator for any user. */
+export interface CreateToken {
+  name?: string;
+  scopes?: string[];
+  user?: string;
+  expires_at?: string;
+}
+
+/** A user to make; with a password they can log in by name. */
+export interface CreateUser {
+  name: string;
+  display_name?: string;
+  admin?: boolean;
+  password?: string;
 }
 
 /** A cell of a notebook, with the version of its source. */
@@ -257,6 +302,54 @@ export interface Exporter {
   output_mimetype: string;
 }
 
+/** A page of a table's records; `next` is for `after`, `cursor` what a feed resumes at. */
+export interface FeedPage {
+  table: string;
+  next: string | null;
+  cursor: string;
+  records: Record<string, unknown>[];
+}
+
+/** A table that can be followed: its id's columns, what is sent and told of, its filters. */
+export interface FeedTable {
+  table: string;
+  id: string[];
+  columns: string[];
+  announced: string[];
+  filters: string[];
+}
+
+/** The tables that can be followed. */
+export interface FeedTables {
+  tables: FeedTable[];
+}
+
+/** A permission to give, to one of `user`, `group` and `everyone`. */
+export interface Grant {
+  path?: string;
+  kernel_id?: string;
+  role?: "viewer" | "runner" | "editor" | "owner";
+  actions?: ("read" | "write" | "execute" | "share")[];
+  expires_at?: string;
+  resource?: "server";
+  user?: string;
+  group?: string;
+  everyone?: boolean;
+}
+
+/** A group, with the names of the members that the asker may know. */
+export interface Group {
+  id: string;
+  name: string;
+  members: string[];
+}
+
+/** A group's name. */
+export interface GroupName {
+  id: string;
+  name: string;
+}
+
 /** An entry of the help menu. */
 export interface HelpLink {
   text: string;
@@ -328,10 +421,45 @@ export interface KernelSpecs {
   kernelspecs: Record<string, KernelSpec>;
 }
 
+/** A new link with its code, which is shown this once. */
+export interface MadeShareLink {
+  id: string;
+  prefix: string;
+  resource: "contents" | "kernels" | "server";
+  path: string | null;
+  kernel_id: string | null;
+  actions: ("read" | "write" | "execute" | "share")[];
+  role: "viewer" | "runner" | "editor" | "owner" | null;
+  created_at: string;
+  expires_at: string | null;
+  revoked_at: string | null;
+  code: string;
+}
+
+/** A new token with its secret, which is shown this once. */
+export interface MadeToken {
+  id: string;
+  user: string;
+  kind: string;
+  name: string;
+  prefix: string;
+  scopes: string[] | null;
+  created_at: string;
+  expires_at: string | null;
+  last_used_at: string | null;
+  revoked_at: string | null;
+  token: string;
+}
+
 /** The asker, and what they may do of what they asked about. */
 export interface Me {
   identity: IdentityModel;
   permissions: Record<string, string[]>;
+}
+
+/** A name for a group. */
+export interface NameGroup {
+  name: string;
 }
 
 /** A name for a version: that of `version`, of the time `at`, or else the present one. */
@@ -369,6 +497,31 @@ export interface OutputPieces {
   outputs: Record<string, unknown>[];
   cursor: string;
   execution: Execution;
+}
+
+/** What a user, a group or everyone may do to contents, a kernel or the server. */
+export interface Permission {
+  id: string;
+  subject: string;
+  user: string | null;
+  group: string | null;
+  resource: "contents" | "kernels" | "server";
+  path: string | null;
+  kernel_id: string | null;
+  actions: ("read" | "write" | "execute" | "share")[];
+  role: "viewer" | "runner" | "editor" | "owner" | null;
+  granted_by: string | null;
+  share_link_id: string | null;
+  created_at: string;
+  expires_at: string | null;
+}
+
+/** The permissions that hold on a target, with its owner; without one, the asker's. */
+export interface Permissions {
+  permissions: Permission[];
+  owner?: string | null;
+  admin?: boolean;
+  home?: string | null;
 }
 
 /** The new path. */
@@ -451,6 +604,29 @@ export interface SessionNotebook {
   name: string;
 }
 
+/** A link that gives whoever accepts it a permission, without its code. */
+export interface ShareLink {
+  id: string;
+  prefix: string;
+  resource: "contents" | "kernels" | "server";
+  path: string | null;
+  kernel_id: string | null;
+  actions: ("read" | "write" | "execute" | "share")[];
+  role: "viewer" | "runner" | "editor" | "owner" | null;
+  created_at: string;
+  expires_at: string | null;
+  revoked_at: string | null;
+}
+
+/** What is shared (`path` or `kernel_id`), and as which role or for which actions. */
+export interface ShareTarget {
+  path?: string;
+  kernel_id?: string;
+  role?: "viewer" | "runner" | "editor" | "owner";
+  actions?: ("read" | "write" | "execute" | "share")[];
+  expires_at?: string;
+}
+
 /** A change of a text, in characters: at `offset` so many deleted, a text inserted. */
 export interface Splice {
   offset: number;
@@ -495,6 +671,20 @@ export interface Terminal {
   last_activity: string;
 }
 
+/** A token or a log-in, without its secret; no scopes are all that its user may. */
+export interface Token {
+  id: string;
+  user: string;
+  kind: string;
+  name: string;
+  prefix: string;
+  scopes: string[] | null;
+  created_at: string;
+  expires_at: string | null;
+  last_used_at: string | null;
+  revoked_at: string | null;
+}
+
 /** How many steps the asker can undo and redo. */
 export interface UndoSteps {
   undo: number;
@@ -511,6 +701,18 @@ export interface Unresolved {
 export interface UpdatedMe {
   status: "success";
   identity: IdentityModel;
+}
+
+/** A user; all but the names is for administrators only. */
+export interface User {
+  id: string;
+  name: string;
+  display_name: string;
+  admin?: boolean;
+  home?: string | null;
+  created_at?: string;
+  disabled_at?: string | null;
+  hub_name?: string | null;
 }
 
 /** The server's version. */

@@ -142,6 +142,36 @@ def test_every_operation_is_described_once(document):
             assert reference in document["components"]["schemas"]
 
 
+async def edited_and_shared(client):
+    """Edit a notebook and share files; return the paths and answers of the posts."""
+    entries = (await client.get("/api/contents/a.ipynb")).json()["content"]["cells"]
+    session = (await client.get("/api/sessions")).json()[0]["id"]
+    body = {"cells": [entries[0]["id"]]}
+    run = (await client.post(f"/api/sessions/{session}/run", json=body)).json()["executions"][0]
+    of, document = f"/api/documents/{run['document_id']}", "/api/documents/{document_id}"
+    answers = []
+
+    async def post(template, url=None, **body):
+        answer = await client.post(url or template, json=body)
+        assert answer.is_success, (template, answer.text)
+        answers.append((template, answer))
+        return answer.json()
+
+    cell = (await post(f"{document}/cells", f"{of}/cells", source="2"))["id"]
+    await post(f"{document}/cells/{{cell_id}}/move", f"{of}/cells/{cell}/move", index=0)
+    await post(f"{document}/versions", f"{of}/versions", name="first")
+    await post(f"{document}/undo", f"{of}/undo")
+    await post(f"{document}/redo", f"{of}/redo")
+    await post(f"{document}/restore", f"{of}/restore", name="first")
+    await post("/api/users", name="eve")
+    await post("/api/groups", name="readers")
+    await post("/api/tokens", scopes=["read"])
+    await post("/api/permissions", path="t.txt", role="viewer", user="eve")
+    code = (await post("/api/share-links", path="t.txt", role="runner"))["code"]
+    await post("/api/share-links/accept", code=code)
+    return answers
+
+
 async def test_answers_are_as_described(client, root_dir, document):
     """Real answers, each against its schema: the shapes are not wishes."""
     write_notebook(root_dir / "a.ipynb", "1")
@@ -152,6 +182,12 @@ async def test_answers_are_as_described(client, root_dir, document):
     session = (await client.post("/api/sessions", json=body)).json()["id"]
     body = {"code": "1+1"}
     execution = (await client.post(f"/api/kernels/{kernel}/execute", json=body)).json()["id"]
+    made = await edited_and_shared(client)
+    for path, answer in made:
+        responses = document["paths"][path]["post"]["responses"]
+        schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer.json(), {**registry, **schema})
+    of = f"/api/documents/{made[0][1].json()['document_id']}"
     wait = "?wait=60"
     for path, url in [
         ("/api", "/api"),
@@ -173,6 +209,20 @@ async def test_answers_are_as_described(client, root_dir, document):
         ("/api/nbconvert", "/api/nbconvert"),
         ("/api/config/{section_name}", "/api/config/notebook"),
         ("/api/resolvePath", "/api/resolvePath?path=t.txt"),
+        ("/api/documents/{document_id}/cells", f"{of}/cells"),
+        ("/api/documents/{document_id}/undo", f"{of}/undo"),
+        ("/api/documents/{document_id}/history", f"{of}/history"),
+        ("/api/documents/{document_id}/content", f"{of}/content?name=first"),
+        ("/api/documents/{document_id}/versions", f"{of}/versions"),
+        ("/api/users", "/api/users"),
+        ("/api/groups", "/api/groups"),
+        ("/api/tokens", "/api/tokens"),
+        ("/api/permissions", "/api/permissions"),
+        ("/api/permissions", "/api/permissions?path=t.txt"),
+        ("/api/share-links", "/api/share-links"),
+        ("/api/audit", "/api/audit"),
+        ("/api/datastore/tables", "/api/datastore/tables"),
+        ("/api/datastore/tables/{table}", "/api/datastore/tables/kernels"),
     ]:
         response = await client.get(url)
         assert response.status_code == 200, url

@@ -23,7 +23,6 @@ _ExecutionList = list[shapes.Execution]
 _CommList = list[shapes.Comm]
 _CheckpointList = list[shapes.Checkpoints]
 _TerminalList = list[shapes.Terminal]
-_ObjectList = list[Object]
 _Cells = Literal["all"] | list[str]
 
 
@@ -608,37 +607,39 @@ class Config(_Actions):
 
 
 class People(_Actions):
-    """Users, groups, tokens, permissions, and who changed them."""
+    """Users, groups, tokens, permissions, share links, and who changed them."""
 
-    async def users(self) -> _ObjectList:
+    async def users(self) -> list[shapes.User]:
         """Return the users that the asker may see."""
-        return cast("_ObjectList", await self._http.call("GET /api/users"))
+        return cast("list[shapes.User]", await self._http.call("GET /api/users"))
 
-    async def create_user(self, **body: Any) -> Object:
+    async def create_user(self, **body: Unpack[shapes.CreateUser]) -> shapes.User:
         """Make a user."""
-        return cast("Object", await self._http.call("POST /api/users", body=body))
+        return cast("shapes.User", await self._http.call("POST /api/users", body=body))
 
-    async def update_user(self, user_id: str, **body: Any) -> Object:
+    async def update_user(self, user_id: str, /, **body: Unpack[shapes.ChangeUser]) -> shapes.User:
         """Change a user."""
         answer = await self._http.call("PATCH /api/users/{user_id}", user_id=user_id, body=body)
-        return cast("Object", answer)
+        return cast("shapes.User", answer)
 
-    async def set_password(self, **body: Any) -> None:
+    async def set_password(self, **body: Unpack[shapes.ChangePassword]) -> None:
         """Set the asker's password."""
         await self._http.call("POST /api/me/password", body=body)
 
-    async def groups(self) -> _ObjectList:
+    async def groups(self) -> list[shapes.Group]:
         """Return the groups that the asker may see."""
-        return cast("_ObjectList", await self._http.call("GET /api/groups"))
+        return cast("list[shapes.Group]", await self._http.call("GET /api/groups"))
 
-    async def create_group(self, **body: Any) -> Object:
+    async def create_group(self, **body: Unpack[shapes.NameGroup]) -> shapes.Group:
         """Make a group."""
-        return cast("Object", await self._http.call("POST /api/groups", body=body))
+        return cast("shapes.Group", await self._http.call("POST /api/groups", body=body))
 
-    async def update_group(self, group_id: str, **body: Any) -> Object:
+    async def update_group(
+        self, group_id: str, /, **body: Unpack[shapes.NameGroup]
+    ) -> shapes.GroupName:
         """Change a group."""
         answer = await self._http.call("PATCH /api/groups/{group_id}", group_id=group_id, body=body)
-        return cast("Object", answer)
+        return cast("shapes.GroupName", answer)
 
     async def delete_group(self, group_id: str) -> None:
         """Delete a group."""
@@ -656,25 +657,25 @@ class People(_Actions):
             "DELETE /api/groups/{group_id}/members/{user_id}", group_id=group_id, user_id=user_id
         )
 
-    async def tokens(self) -> _ObjectList:
+    async def tokens(self) -> list[shapes.Token]:
         """Return the asker's tokens, without their secrets."""
-        return cast("_ObjectList", await self._http.call("GET /api/tokens"))
+        return cast("list[shapes.Token]", await self._http.call("GET /api/tokens"))
 
-    async def create_token(self, **body: Any) -> Object:
+    async def create_token(self, **body: Unpack[shapes.CreateToken]) -> shapes.MadeToken:
         """Make a token; its secret is in this answer alone."""
-        return cast("Object", await self._http.call("POST /api/tokens", body=body))
+        return cast("shapes.MadeToken", await self._http.call("POST /api/tokens", body=body))
 
     async def revoke_token(self, token_id: str) -> None:
         """End a token."""
         await self._http.call("DELETE /api/tokens/{token_id}", token_id=token_id)
 
-    async def permissions(self, **of: str) -> Object:
+    async def permissions(self, **of: str) -> shapes.Permissions:
         """Return who may do what, of a `path`, of a `kernel_id` or of the server."""
-        return cast("Object", await self._http.call("GET /api/permissions", query=of))
+        return cast("shapes.Permissions", await self._http.call("GET /api/permissions", query=of))
 
-    async def grant(self, **body: Any) -> Object:
+    async def grant(self, **body: Unpack[shapes.Grant]) -> shapes.Permission:
         """Give a permission."""
-        return cast("Object", await self._http.call("POST /api/permissions", body=body))
+        return cast("shapes.Permission", await self._http.call("POST /api/permissions", body=body))
 
     async def revoke(self, permission_id: str) -> None:
         """Take a permission back."""
@@ -682,9 +683,27 @@ class People(_Actions):
             "DELETE /api/permissions/{permission_id}", permission_id=permission_id
         )
 
-    async def audit(self, **query: Any) -> _ObjectList:
+    async def share_links(self) -> list[shapes.ShareLink]:
+        """Return the asker's links, without their codes."""
+        return cast("list[shapes.ShareLink]", await self._http.call("GET /api/share-links"))
+
+    async def create_share_link(self, **body: Unpack[shapes.ShareTarget]) -> shapes.MadeShareLink:
+        """Make a link to a path or kernel; its code is in this answer alone."""
+        answer = await self._http.call("POST /api/share-links", body=body)
+        return cast("shapes.MadeShareLink", answer)
+
+    async def accept_share_link(self, code: str) -> shapes.Permission:
+        """Take what a link gives."""
+        answer = await self._http.call("POST /api/share-links/accept", body={"code": code})
+        return cast("shapes.Permission", answer)
+
+    async def revoke_share_link(self, link_id: str) -> None:
+        """End a link, and what it gave."""
+        await self._http.call("DELETE /api/share-links/{link_id}", link_id=link_id)
+
+    async def audit(self, **query: Any) -> list[shapes.AuditEntry]:
         """Return what was done, newest first."""
-        return cast("_ObjectList", await self._http.call("GET /api/audit", query=query))
+        return cast("list[shapes.AuditEntry]", await self._http.call("GET /api/audit", query=query))
 
 
 class Server(_Actions):

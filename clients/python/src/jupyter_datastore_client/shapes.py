@@ -15,11 +15,28 @@ class APIStatus(TypedDict):
     kernels: int
 
 
+class AcceptLink(TypedDict):
+    """A link's code."""
+
+    code: str
+
+
 class Answer(TypedDict):
     """The answer to an input request."""
 
     value: str
     input_request_id: NotRequired[str]
+
+
+class AuditEntry(TypedDict):
+    """Something that was done about access, or attempted."""
+
+    id: int
+    at: str
+    event: str
+    actor_id: str | None
+    actor: str | None
+    detail: dict[str, Any]
 
 
 class CellPlace(TypedDict):
@@ -41,6 +58,22 @@ class ChangeCell(TypedDict):
     metadata: NotRequired[dict[str, Any]]
     attachments: NotRequired[dict[str, Any] | None]
     outputs: NotRequired[list[dict[str, Any]]]
+
+
+class ChangePassword(TypedDict):
+    """A new password, and the one until now."""
+
+    password: str
+    current: NotRequired[str]
+
+
+class ChangeUser(TypedDict):
+    """What to change of a user."""
+
+    name: NotRequired[str]
+    disabled: NotRequired[bool]
+    admin: NotRequired[bool]
+    password: NotRequired[str]
 
 
 class Checkpoints(TypedDict):
@@ -133,6 +166,24 @@ class CreateContents(TypedDict):
     copy_from: NotRequired[str]
     ext: NotRequired[str]
     type: NotRequired[str]
+
+
+class CreateToken(TypedDict):
+    """A token to make: for oneself, by an administrator for any user."""
+
+    name: NotRequired[str]
+    scopes: NotRequired[list[str]]
+    user: NotRequired[str]
+    expires_at: NotRequired[str]
+
+
+class CreateUser(TypedDict):
+    """A user to make; with a password they can log in by name."""
+
+    name: str
+    display_name: NotRequired[str]
+    admin: NotRequired[bool]
+    password: NotRequired[str]
 
 
 class DocumentCell(TypedDict):
@@ -287,6 +338,60 @@ class Exporter(TypedDict):
     output_mimetype: str
 
 
+class FeedPage(TypedDict):
+    """A page of a table's records; `next` is for `after`, `cursor` what a feed resumes at."""
+
+    table: str
+    next: str | None
+    cursor: str
+    records: list[dict[str, Any]]
+
+
+class FeedTable(TypedDict):
+    """A table that can be followed: its id's columns, what is sent and told of, its filters."""
+
+    table: str
+    id: list[str]
+    columns: list[str]
+    announced: list[str]
+    filters: list[str]
+
+
+class FeedTables(TypedDict):
+    """The tables that can be followed."""
+
+    tables: list[FeedTable]
+
+
+class Grant(TypedDict):
+    """A permission to give, to one of `user`, `group` and `everyone`."""
+
+    path: NotRequired[str]
+    kernel_id: NotRequired[str]
+    role: NotRequired[Literal["viewer", "runner", "editor", "owner"]]
+    actions: NotRequired[list[Literal["read", "write", "execute", "share"]]]
+    expires_at: NotRequired[str]
+    resource: NotRequired[Literal["server"]]
+    user: NotRequired[str]
+    group: NotRequired[str]
+    everyone: NotRequired[bool]
+
+
+class Group(TypedDict):
+    """A group, with the names of the members that the asker may know."""
+
+    id: str
+    name: str
+    members: list[str]
+
+
+class GroupName(TypedDict):
+    """A group's name."""
+
+    id: str
+    name: str
+
+
 class HelpLink(TypedDict):
     """An entry of the help menu."""
 
@@ -366,11 +471,49 @@ class KernelSpecs(TypedDict):
     kernelspecs: dict[str, KernelSpec]
 
 
+class MadeShareLink(TypedDict):
+    """A new link with its code, which is shown this once."""
+
+    id: str
+    prefix: str
+    resource: Literal["contents", "kernels", "server"]
+    path: str | None
+    kernel_id: str | None
+    actions: list[Literal["read", "write", "execute", "share"]]
+    role: Literal["viewer", "runner", "editor", "owner"] | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    code: str
+
+
+class MadeToken(TypedDict):
+    """A new token with its secret, which is shown this once."""
+
+    id: str
+    user: str
+    kind: str
+    name: str
+    prefix: str
+    scopes: list[str] | None
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+    token: str
+
+
 class Me(TypedDict):
     """The asker, and what they may do of what they asked about."""
 
     identity: IdentityModel
     permissions: dict[str, list[str]]
+
+
+class NameGroup(TypedDict):
+    """A name for a group."""
+
+    name: str
 
 
 class NameVersion(TypedDict):
@@ -413,6 +556,33 @@ class OutputPieces(TypedDict):
     outputs: list[dict[str, Any]]
     cursor: str
     execution: Execution
+
+
+class Permission(TypedDict):
+    """What a user, a group or everyone may do to contents, a kernel or the server."""
+
+    id: str
+    subject: str
+    user: str | None
+    group: str | None
+    resource: Literal["contents", "kernels", "server"]
+    path: str | None
+    kernel_id: str | None
+    actions: list[Literal["read", "write", "execute", "share"]]
+    role: Literal["viewer", "runner", "editor", "owner"] | None
+    granted_by: str | None
+    share_link_id: str | None
+    created_at: str
+    expires_at: str | None
+
+
+class Permissions(TypedDict):
+    """The permissions that hold on a target, with its owner; without one, the asker's."""
+
+    permissions: list[Permission]
+    owner: NotRequired[str | None]
+    admin: NotRequired[bool]
+    home: NotRequired[str | None]
 
 
 class RenameContents(TypedDict):
@@ -506,6 +676,31 @@ class SessionNotebook(TypedDict):
     name: str
 
 
+class ShareLink(TypedDict):
+    """A link that gives whoever accepts it a permission, without its code."""
+
+    id: str
+    prefix: str
+    resource: Literal["contents", "kernels", "server"]
+    path: str | None
+    kernel_id: str | None
+    actions: list[Literal["read", "write", "execute", "share"]]
+    role: Literal["viewer", "runner", "editor", "owner"] | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class ShareTarget(TypedDict):
+    """What is shared (`path` or `kernel_id`), and as which role or for which actions."""
+
+    path: NotRequired[str]
+    kernel_id: NotRequired[str]
+    role: NotRequired[Literal["viewer", "runner", "editor", "owner"]]
+    actions: NotRequired[list[Literal["read", "write", "execute", "share"]]]
+    expires_at: NotRequired[str]
+
+
 class Splice(TypedDict):
     """A change of a text, in characters: at `offset` so many deleted, a text inserted."""
 
@@ -557,6 +752,21 @@ class Terminal(TypedDict):
     last_activity: str
 
 
+class Token(TypedDict):
+    """A token or a log-in, without its secret; no scopes are all that its user may."""
+
+    id: str
+    user: str
+    kind: str
+    name: str
+    prefix: str
+    scopes: list[str] | None
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+
+
 class UndoSteps(TypedDict):
     """How many steps the asker can undo and redo."""
 
@@ -576,6 +786,19 @@ class UpdatedMe(TypedDict):
 
     status: Literal["success"]
     identity: IdentityModel
+
+
+class User(TypedDict):
+    """A user; all but the names is for administrators only."""
+
+    id: str
+    name: str
+    display_name: str
+    admin: NotRequired[bool]
+    home: NotRequired[str | None]
+    created_at: NotRequired[str]
+    disabled_at: NotRequired[str | None]
+    hub_name: NotRequired[str | None]
 
 
 class Version(TypedDict):
