@@ -1,7 +1,7 @@
 """The tables of Jupyter Datastore, one module per subject, and the SQL that belongs to them.
 
-Importing this package registers every table, and the functions, triggers, views and policies
-under `models/sql`, with `Base.metadata`.
+Importing this package registers every table, and the functions, triggers, views, policies
+and publications under `models/sql`, with `Base.metadata`.
 """
 
 from models import sql
@@ -41,6 +41,7 @@ from models.people import (
     Token,
     User,
 )
+from models.replication import Replica
 from models.services import ConfigSection, Terminal
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Password",
     "Permission",
     "Presence",
+    "Replica",
     "ServerProcess",
     "Session",
     "ShareLink",

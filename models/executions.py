@@ -323,6 +323,8 @@ class InputRequest(Base):
             "execution_id",
             postgresql_where=sql("status = 'pending'"),
         ),
+        # The replica identity: publications must tell which rows are about passwords.
+        Index("input_requests_replica_key", "id", "password", unique=True),
     )
 
     id: Mapped[UuidKey]

@@ -37,7 +37,10 @@ class ServerProcess(Base):
 
 
 class Kernelspec(Base):
-    """A kernel that can be started, as Jupyter found it when it was last listed."""
+    """A kernel that can be started, as Jupyter found it when it was last listed.
+
+    `spec` is not published (its `env` may hold secrets): on a replica it is empty.
+    """
 
     __tablename__ = "kernelspecs"
     __feed__ = Published(
@@ -50,7 +53,7 @@ class Kernelspec(Base):
     id: Mapped[UuidKey]
     name: Mapped[str] = mapped_column(unique=True)
     is_default: Mapped[bool] = mapped_column(server_default=text("false"))
-    spec: Mapped[dict[str, Any]]
+    spec: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     resources: Mapped[dict[str, Any]]
     refreshed_at: Mapped[Created]
 

@@ -139,9 +139,9 @@ def test_the_console_script_starts(tmp_path: Path):
 # --- docker/: no engine is needed for these ------------------------------------------------------
 
 
-def instructions() -> list[list[str]]:
-    """The Dockerfile's instructions as words, continued lines joined."""
-    content = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+def instructions(dockerfile: Path = ROOT / "docker" / "Dockerfile") -> list[list[str]]:
+    """A Dockerfile's instructions as words, continued lines joined."""
+    content = dockerfile.read_text("utf-8")
     lines = [line for line in content.splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [line.split() for line in joined.splitlines() if line.strip()]
@@ -177,25 +177,3 @@ def test_the_images_command_is_one_that_serve_understands(tmp_path: Path):
     command = yaml.safe_load(" ".join(found["CMD"]))
     script = Path(sysconfig.get_path("scripts")) / "jupyter-datastore"
     assert "Usage:" in run(str(script), *command, "--help", cwd=tmp_path)
-
-
-def test_compose_has_postgresql_a_migration_and_the_server():
-    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))
-    services = compose["services"]
-    assert set(services) == {"postgres", "migrate", "server"}
-    assert services["postgres"]["image"] == "postgres:18"
-    assert "wal_level=logical" in services["postgres"]["command"]
-    assert services["migrate"]["command"] == ["db", "upgrade"]
-    waits = services["server"]["depends_on"]
-    assert waits["migrate"] == {"condition": "service_completed_successfully"}
-    for name in ("migrate", "server"):
-        build = services[name]["build"]
-        context = (ROOT / "docker" / build["context"]).resolve()
-        assert context == ROOT
-        assert (context / build["dockerfile"]).is_file()
-        assert "DATASTORE_DATABASE_URL" in services[name]["environment"]
-    # A kernel's host is known by its name: a new container must have the old one's, so that what a
-    # killed server left behind is settled.
-    assert services["server"]["hostname"]
-    volumes = [volume for service in services.values() for volume in service.get("volumes", [])]
-    assert {volume.split(":")[0] for volume in volumes} == set(compose["volumes"])

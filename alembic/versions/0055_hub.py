@@ -5,14 +5,14 @@ were made here are told from the hub's, and a confirmation by the hub is good fo
 as long as the setting says. Adds columns that are null in every row that there is.
 
 Revision ID: 0055
-Revises: 0031
+Revises: 0040
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0055"
-down_revision = "0031"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 

@@ -20,6 +20,8 @@ class _LazyGroup(click.Group):
         "token": "people",
         "grant": "people",
         "db": "db",
+        "replica": "replica",
+        "stream": "stream",
         "openapi": "openapi",
     }
 

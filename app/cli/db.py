@@ -1,17 +1,24 @@
 """`jupyter-datastore db`: the database's address and schema."""
 
 import asyncio
+import signal
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from app.db import migrations
+from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from app.db.engine import Database
 from app.db.locate import find_url
 from app.settings import Settings
 from app.upkeep.partitions import Done
 from app.upkeep.upkeep import Upkeep
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 database_url_option = click.option(
     "--database-url",
@@ -26,8 +33,13 @@ data_dir_option = click.option(
 )
 
 
+def database_options(command: Function) -> Function:
+    """Give a command the options that say which database it means."""
+    return database_url_option(data_dir_option(command))
+
+
 def require_url(database_url: str | None, data_dir: Path | None) -> str:
-    """Return the database's address; a ClickException says where to find one."""
+    """Return the database's URL, or end the command saying that there is none."""
     url = database_url or find_url(data_dir)
     if url is None:
         raise click.ClickException(
@@ -43,16 +55,35 @@ def db() -> None:
 
 
 @db.command()
-@database_url_option
-@data_dir_option
+@database_options
 def url(database_url: str | None, data_dir: Path | None) -> None:
     """Print the address for psql: psql "$(jupyter-datastore db url)"."""
     click.echo(require_url(database_url, data_dir))
 
 
 @db.command()
-@database_url_option
 @data_dir_option
+def host(data_dir: Path | None) -> None:
+    """Run the embedded PostgreSQL alone, until Ctrl-C; prints its address.
+
+    For maintenance while no server runs, or, in a folder of its own, for a replica.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        with EmbeddedPostgres(data_dir or default_data_dir()) as postgres:
+            click.echo(postgres.url)
+            while not ended.wait(0.5):
+                if not postgres.is_running():
+                    click.echo("PostgreSQL has ended; starting it again.", err=True)
+                    postgres.start()
+    except EmbeddedPostgresError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@db.command()
+@database_options
 def current(database_url: str | None, data_dir: Path | None) -> None:
     """Print the schema's revision, and the one that this version needs."""
     found = migrations.current(require_url(database_url, data_dir))
@@ -60,8 +91,7 @@ def current(database_url: str | None, data_dir: Path | None) -> None:
 
 
 @db.command()
-@database_url_option
-@data_dir_option
+@database_options
 def maintain(database_url: str | None, data_dir: Path | None) -> None:
     """Make partitions ahead and drop what need not be kept, as servers do by themselves.
 
@@ -90,11 +120,40 @@ async def _maintain(url: str) -> Done | None:
 
 
 @db.command()
-@database_url_option
-@data_dir_option
+@database_options
 @click.option("--revision", default="head", show_default=True)
-def upgrade(database_url: str | None, data_dir: Path | None, revision: str) -> None:
+@click.option("--with-replicas", is_flag=True, help="Migrate the replicas too, in order.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="With --with-replicas: a replica's URL with its password; may be repeated.",
+)
+def upgrade(
+    *,
+    database_url: str | None,
+    data_dir: Path | None,
+    revision: str,
+    with_replicas: bool,
+    targets: tuple[str, ...],
+) -> None:
     """Bring the schema up to date, as `alembic upgrade head` does."""
     target = require_url(database_url, data_dir)
-    migrations.upgrade(target, revision)
+    if with_replicas:
+        _upgrade_with_replicas(target, revision, targets)
+    else:
+        migrations.upgrade(target, revision)
     click.echo(f"The schema is at {migrations.current(target)}.")
+
+
+def _upgrade_with_replicas(url: str, revision: str, targets: tuple[str, ...]) -> None:
+    # Imported here: the other commands need nothing of it.
+    from app.cli.replica import passwords  # noqa: PLC0415
+    from app.replication.addresses import ReplicationError  # noqa: PLC0415
+    from app.replication.upgrade import upgrade_with_replicas  # noqa: PLC0415
+
+    try:
+        for said in upgrade_with_replicas(url, targets=passwords(targets), revision=revision):
+            click.echo(said)
+    except ReplicationError as error:
+        raise click.ClickException(str(error)) from error

@@ -108,6 +108,7 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             else:
                 url = settings.database_url
                 migrations.require_current(url)
+            migrations.require_no_replica(url)
         except (EmbeddedPostgresError, migrations.SchemaBehindError) as error:
             raise click.ClickException(str(error)) from error
         except (OperationalError, ArgumentError) as error:

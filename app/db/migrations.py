@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.pool import NullPool
 
 from alembic import command
@@ -17,7 +17,7 @@ from app.db.engine import REQUEST_ROLE, sync_url
 
 
 class SchemaBehindError(Exception):
-    """The database is not as this version needs it; says what to do."""
+    """The database is not one that this version can work on; says what to do."""
 
 
 def script_location() -> Path:
@@ -73,4 +73,23 @@ def require_current(url: str) -> None:
         raise SchemaBehindError(
             f"The database's user may not assume the role {REQUEST_ROLE}, which requests run as. "
             f"Have an administrator of PostgreSQL run: GRANT {REQUEST_ROLE} TO that user;"
+        )
+
+
+def require_no_replica(url: str) -> None:
+    """Raise SchemaBehindError when the database follows another one.
+
+    A server that wrote there would meet the rows that arrive, and the replica would stand still.
+    """
+    engine = create_engine(sync_url(url), poolclass=NullPool)
+    query = text(
+        "SELECT subname FROM pg_subscription WHERE 'datastore' = ANY (subpublications)"
+        " AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.connect() as connection:
+        found = connection.execute(query).scalar()
+    if found is not None:
+        raise SchemaBehindError(
+            f"This database is a replica (subscription {found}), so no server can work on it. Give "
+            "the server the database that it follows."
         )

@@ -1,4 +1,4 @@
-"""Functions, triggers, views and policies, as SQL files beside the tables they belong to.
+"""Functions, triggers, views, policies, publications and storage, as SQL files.
 
 Migrations carry frozen copies of what they install; the tests compare the schema that the
 migrations make with the one that the models and these files make.
@@ -17,6 +17,8 @@ FOLDERS = (
     "partitions",
     "grants",
     "analytics",
+    "publications",
+    "storage",
 )
 
 

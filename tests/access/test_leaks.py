@@ -399,6 +399,7 @@ async def test_listings_show_what_one_may_see(made: World) -> None:
 # Which rows of Olga's to look for, and who sees them.
 OF_KERNEL = "WHERE kernel_id = '{kernel_id}'"
 OF_EXECUTION = "WHERE execution_id = '{execution_id}'"
+BY_OLGA = "WHERE actor_id = (SELECT id FROM users WHERE name = 'olga')"
 OF_DOCUMENT = "WHERE document_id = '{document_id}'"
 NOBODY: set[str] = set()
 TABLES: dict[str, tuple[str, set[str]]] = {
@@ -432,6 +433,7 @@ TABLES: dict[str, tuple[str, set[str]]] = {
     "feed_epoch": ("", NOBODY),
     "feed_marks": ("", NOBODY),
     "presence": ("", NOBODY),
+    "replicas": ("", NOBODY),
     "idempotency_keys": ("", OLGA),
     "input_requests": (OF_EXECUTION, READERS),
     "comms": (OF_KERNEL, READERS),
@@ -448,14 +450,14 @@ TABLES: dict[str, tuple[str, set[str]]] = {
     "analytics.stale_outputs": ("", NOBODY),
     "analytics.run_comparison": ("", NOBODY),
     "analytics.kernel_hours": (OF_KERNEL, READERS),
-    "analytics.activity_by_hour": ("", OLGA | ADMIN),
-    "analytics.activity_by_day": ("", OLGA | ADMIN),
+    "analytics.activity_by_hour": ("WHERE actor = 'olga'", OLGA | ADMIN),
+    "analytics.activity_by_day": ("WHERE actor = 'olga'", OLGA | ADMIN),
     "analytics.group_activity_by_day": ("", NOBODY),
-    "analytics.cells_by_day": ("", OLGA | ADMIN),
+    "analytics.cells_by_day": ("WHERE actor = 'olga'", OLGA | ADMIN),
     "analytics.errors_by_day": ("", NOBODY),
-    "analytics.rollup_hours": ("", OLGA | ADMIN),
-    "analytics.rollup_days": ("", OLGA | ADMIN),
-    "analytics.rollup_cells": ("", OLGA | ADMIN),
+    "analytics.rollup_hours": (BY_OLGA, OLGA | ADMIN),
+    "analytics.rollup_days": (BY_OLGA, OLGA | ADMIN),
+    "analytics.rollup_cells": (BY_OLGA, OLGA | ADMIN),
     "analytics.rollup_errors": ("", NOBODY),
     "analytics.rollup_kernels": (OF_KERNEL, READERS),
     "analytics.rollup_pending": ("", NOBODY),

@@ -73,6 +73,17 @@ CATALOGUE = {
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(c.oid)
         FROM pg_constraint c JOIN pg_class t ON t.oid = conrelid
         WHERE t.relnamespace::regnamespace::text = 'partitions' AND contype <> 'n'""",
+    "table storage": """
+        SELECT relname, relreplident, reloptions::text FROM pg_class
+        WHERE relkind IN ('r', 'p')
+          AND relnamespace::regnamespace::text IN ('public', 'analytics')""",
+    "publications": """
+        SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot
+        FROM pg_publication""",
+    "published": """
+        SELECT pubname, tablename, rowfilter,
+               (SELECT array_agg(name ORDER BY name) FROM unnest(attnames) name)::text
+        FROM pg_publication_tables""",
 }
 
 

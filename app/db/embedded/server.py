@@ -61,6 +61,8 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "listen_addresses": "",
         "port": "5432",
         "wal_level": "logical",
+        # A replica that stays away must not fill the disk of those who work.
+        "max_slot_wal_keep_size": "4GB",
         "max_connections": "200",
         "log_line_prefix": "%m [%p] ",
     }
