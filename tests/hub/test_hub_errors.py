@@ -6,7 +6,6 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -295,6 +294,12 @@ async def test_nobody_logs_in_past_the_hub(site: Site) -> None:
     assert (await site.http.post("login", data=form)).status_code == 403
 
 
+def loaded(source: str) -> Config:
+    config = Config()
+    exec(compile(source, "config", "exec"), {"c": config, "get_config": lambda: config})
+    return config
+
+
 def test_the_documented_configurations_are_ones_of_a_hub(monkeypatch) -> None:
     monkeypatch.setenv("DATASTORE_HUB_API_TOKEN", "token")
     root = Path(__file__).parents[2]
@@ -303,9 +308,7 @@ def test_the_documented_configurations_are_ones_of_a_hub(monkeypatch) -> None:
     )
     docker = (root / "docker/hub/jupyterhub_config.py").read_text()
     for source in ("\n".join(blocks), docker):
-        config = Config()
-        names = {"c": config, "get_config": partial(dict.get, {"config": config}, "config")}
-        exec(compile(source, "config", "exec"), names)
+        config = loaded(source)
         (service,) = config.JupyterHub.services
         assert set(service) <= set(Service.class_trait_names())
         scopes = [scope for role in config.JupyterHub.load_roles for scope in role["scopes"]]
