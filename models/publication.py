@@ -100,7 +100,9 @@ PUBLISHED: Mapping[str, Published] = {
     "group_members": Published(
         _words("group_id user_id created_at"), key=_words("group_id user_id")
     ),
-    "groups": Published(_words("id name created_at")),
+    "groups": Published(
+        _words("id name created_at"), {"hub_name": "of use only to the server of a hub"}
+    ),
     "input_requests": Published(
         _words(
             "id execution_id kernel_id msg_id prompt password status answered_by_id created_at"
@@ -146,7 +148,8 @@ PUBLISHED: Mapping[str, Published] = {
         _words(
             "id name full_name display_name initials avatar_url color admin home_id home_path"
             " created_at disabled_at"
-        )
+        ),
+        {"hub_name": "of use only to the server of a hub"},
     ),
 }
 

@@ -23,6 +23,7 @@ class _LazyGroup(click.Group):
         "replica": "replica",
         "stream": "stream",
         "openapi": "openapi",
+        "typescript": "typescript",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)

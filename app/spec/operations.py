@@ -86,7 +86,20 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/api/executions/{execution_id}/input"): Operation(
         {201: Any}, _S.Answer, errors=(400, 404, 409)
     ),
-    ("get", "/api/documents/{document_id}/cells"): Operation({200: _OBJECT}, errors=(404,)),
+    ("get", "/api/documents/{document_id}/cells"): Operation(
+        {200: _S.DocumentCells}, errors=(404,)
+    ),
+    # comms
+    ("get", "/api/kernels/{kernel_id}/comms"): Operation({200: list[_S.Comm]}, errors=(400, 404)),
+    ("post", "/api/kernels/{kernel_id}/comms"): Operation(
+        {201: _S.Comm}, _S.OpenComm, located=True, errors=(400, 404, 409)
+    ),
+    ("get", "/api/comms/{comm_id}"): Operation({200: _S.Comm}, errors=(404,)),
+    ("delete", "/api/comms/{comm_id}"): Operation({204: None}, _S.CommData, errors=(400, 404, 409)),
+    ("get", "/api/comms/{comm_id}/messages"): Operation({200: _S.CommMessages}, errors=(400, 404)),
+    ("post", "/api/comms/{comm_id}/messages"): Operation(
+        {202: _S.SentCommMessage}, _S.CommData, errors=(400, 404, 409)
+    ),
     # contents
     ("get", "/api/contents"): Operation({200: _S.Contents}, errors=(400, 404)),
     ("post", "/api/contents"): Operation(

@@ -273,7 +273,7 @@ class Execution(TypedDict):
     path: str | None
     cell_id: str | None
     cell_version: int | None
-    actor: str
+    actor: str | None
     run_as: str
     client: str
     msg_id: str
@@ -343,6 +343,9 @@ class RunCells(TypedDict):
     cells: Literal["all"] | list[str]
     stop_on_error: NotRequired[bool]
     allow_stdin: NotRequired[bool]
+    silent: NotRequired[bool]
+    store_history: NotRequired[bool]
+    user_expressions: NotRequired[dict[str, Any]]
 
 
 class Answer(TypedDict):
@@ -350,6 +353,95 @@ class Answer(TypedDict):
 
     value: str
     input_request_id: NotRequired[str]
+
+
+class DocumentCell(TypedDict):
+    """A cell of a notebook, with the version of its source."""
+
+    id: str
+    type: Literal["code", "markdown", "raw"]
+    source: str
+    version: int
+    metadata: dict[str, Any]
+    execution_count: int | None
+    execution_state: str
+    execution_id: str | None
+
+
+class DocumentCells(TypedDict):
+    """A notebook's cells in its order."""
+
+    document_id: str
+    path: str | None
+    version: int
+    cells: list[DocumentCell]
+
+
+class Comm(TypedDict):
+    """A comm, with what a comm_open sent now would carry; buffers are base64."""
+
+    id: str
+    kernel_id: str
+    comm_id: str
+    target_name: str
+    target_module: str | None
+    state: Literal["open", "closed"]
+    reason: str | None
+    incarnation: int
+    execution_id: str | None
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+    buffers: list[str]
+    last_message_id: int
+    dropped_through: int
+    opened_at: str
+    closed_at: str | None
+
+
+class CommData(TypedDict):
+    """What a comm message carries; buffers are base64."""
+
+    data: NotRequired[dict[str, Any]]
+    metadata: NotRequired[dict[str, Any]]
+    buffers: NotRequired[list[str]]
+
+
+class OpenComm(CommData):
+    """A comm to open from the client's side."""
+
+    target_name: str
+    comm_id: NotRequired[str]
+    target_module: NotRequired[str]
+
+
+class CommMessage(TypedDict):
+    """A recorded message of a comm."""
+
+    id: int
+    msg_id: str | None
+    msg_type: Literal["comm_open", "comm_msg", "comm_close"]
+    direction: Literal["kernel", "client"]
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+    buffers: list[str]
+    created_at: str
+
+
+class CommMessages(TypedDict):
+    """A page of a comm's messages in the kernel's order; `next` is what `after` takes."""
+
+    messages: list[CommMessage]
+    next: int | None
+    state: Literal["open", "closed"]
+    last_message_id: int
+    dropped_through: int
+
+
+class SentCommMessage(TypedDict):
+    """A message that was sent on a comm."""
+
+    msg_id: str
+    comm: str
 
 
 def json_schemas(types: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
