@@ -61,7 +61,10 @@ async def walk_timeline(
     query = request.query_params
     timeline = forks.timelines.get(query.get("forkRoom", ""))
     if timeline is None:
-        return _json({"code": 404, "error": "Fork document not found"}, status=404)
+        # The front end reads `error`; every error has Jupyter's `message` too.
+        missing = "Fork document not found"
+        answer = {"code": 404, "error": missing, "message": missing, "reason": None}
+        return _json(answer, status=404)
     action = query.get("action")
     if action == "restore":
         # The front end connects to the document's room and uploads what it has.
