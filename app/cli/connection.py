@@ -6,6 +6,7 @@ its owner alone, since the token is in it. Nothing here prints or knows of a ter
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _FILE_PREFIX = "jupyter-datastore-"
 _PROBE_SECONDS = 5.0
+# The pages that a person may have open: below the base URL, with what is shown in them.
+_PAGE = re.compile(r"(?<!/user)/(lab|doc|tree)(/(tree|workspaces)(/.*)?)?$|/(tree|notebooks)/.*$")
 _READ_SECONDS = 150.0  # starting a kernel may take a minute
 _BACKOFF_SECONDS = (0.2, 5.0)
 
@@ -168,6 +171,7 @@ def choose_server(
     """The URL (ending in a slash), the token, and the local server's file if it has one.
 
     A token in the URL, as `serve` prints it, is taken; so is the file's when nothing else is given.
+    The URL of a page (`/lab`, `/tree/folder`) is taken as its server's.
     """
     if url is None:
         found = find_server(notebook)
@@ -177,9 +181,18 @@ def choose_server(
         raise CommandError(f"{url!r} is not a URL such as http://localhost:8888/.")
     token = token or next(iter(parse_qs(parts.query).get("token", [])), None)
     plain = _with_slash(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
-    local = (server for server in running_servers() if _identity(server.url) == _identity(plain))
-    match = next(local, None)
+    match = _local(plain)
+    if match is None:  # it may be a page's address, as `serve` prints it and a browser shows it
+        path = _PAGE.sub("", parts.path.rstrip("/"))
+        plain = _with_slash(urlunsplit((parts.scheme, parts.netloc, path, "", "")))
+        match = _local(plain)
     return plain, token or (match.token if match else None), match
+
+
+def _local(url: str) -> ServerInfo | None:
+    """The server of this machine that has this URL."""
+    local = (server for server in running_servers() if _identity(server.url) == _identity(url))
+    return next(local, None)
 
 
 def _is_alive(pid: int) -> bool:

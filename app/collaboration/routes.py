@@ -17,6 +17,7 @@ from app.collaboration.peer import Peer
 from app.collaboration.protocol import BadFrameError
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
 from app.collaboration.rooms import GLOBAL_AWARENESS, Rooms
+from app.documents import trust
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
 from app.events.events import Events
@@ -54,6 +55,8 @@ async def put_session(
         raise BadRequestError(f"A {kind} cannot be edited together in format {form}")
     if await rooms.rights(identity, document.id) is None:
         raise NotFoundError(f"No such file or directory: {path}")
+    if kind == "notebook" and document.id not in rooms.open_rooms():
+        await trust.mark_if_signed(documents, request.app.state.disk, document.id)
     answer = {
         "format": form,
         "type": kind,
@@ -205,6 +208,11 @@ async def _save(websocket: WebSocket, room: DocumentRoom, peer: Peer, number: in
         except Exception as error:  # noqa: BLE001 (whatever it is, the peer is told)
             log.warning("room %s is not saved: %s", room.name, error)
     peer.put(protocol.raw({"type": "save", "responseTo": number, "status": status}))
+    if status == "success" and room.name.startswith("json:notebook:"):
+        try:
+            await trust.sign_if_trusted(documents, websocket.app.state.disk, room.document_id)
+        except Exception as error:  # noqa: BLE001 (it is saved all the same)
+            log.warning("room %s is not signed: %s", room.name, error)
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

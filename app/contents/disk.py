@@ -217,9 +217,15 @@ class Disk:
 
     def _for_client(self, path: str, notebook: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         message = problem(notebook)
-        node: dict[str, Any] = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+        node = _without_trust(notebook)
         self.manager.mark_trusted_cells(node, path)
         return node, message
+
+    async def is_signed(self, notebook: dict[str, Any]) -> bool:
+        """Tell whether this server's account trusts a notebook as it is, outputs and all."""
+        return await self._in_notary_thread(
+            lambda: bool(self.manager.notary.check_signature(_without_trust(notebook)))
+        )
 
     async def sign(self, path: str, notebook: dict[str, Any], *, trust: bool = False) -> None:
         """Trust a notebook: if all its cells say that it is trusted, or at a person's word."""
@@ -227,6 +233,9 @@ class Disk:
 
     def _sign(self, path: str, notebook: dict[str, Any], trust: bool) -> None:
         node: dict[str, Any] = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+        for cell in node["cells"]:
+            if cell["cell_type"] != "code":  # of code cells the notary takes it away itself
+                cell["metadata"].pop("trusted", None)
         if trust:
             self.manager.notary.mark_cells(node, True)
         self.manager.check_and_sign(node, path)
@@ -400,6 +409,14 @@ def _from_model(model: dict[str, Any]) -> NotebookFile:
         writable=bool(model["writable"]),
     )
     return NotebookFile(notebook, state, 4, message)
+
+
+def _without_trust(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy as files have it, and signatures: no cell says that it is trusted."""
+    node: dict[str, Any] = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+    for cell in node["cells"]:
+        cell["metadata"].pop("trusted", None)
+    return node
 
 
 def _signature(os_path: Path) -> tuple[int, int, int]:

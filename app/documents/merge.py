@@ -149,6 +149,7 @@ def _merge_cell(
     if my_parts == other_parts:
         return mine, False
     merged: dict[str, Any] = {"id": mine["id"]}
+    trusted = mine.get("metadata", {}).get("trusted")
     for number, names in enumerate((_TEXT, None, _OUTPUTS)):
         before = old[number] if old else None
         if (
@@ -159,9 +160,13 @@ def _merge_cell(
             source = mine
         elif my_parts[number] == before:
             source = other
+            if number == 2:
+                trusted = None  # that was of other outputs
         else:
             return mine, True
         merged.update(_part(source, names))
+    if "metadata" in merged:
+        merged["metadata"] = _with_trust(merged["metadata"], trusted)
     if merged["cell_type"] == "code":
         merged.setdefault("outputs", [])
         merged.setdefault("execution_count", None)
@@ -232,7 +237,17 @@ def _part(cell: dict[str, Any], names: Collection[str] | None) -> dict[str, Any]
     return {key: cell[key] for key in names if key in cell}
 
 
+def _with_trust(metadata: dict[str, Any], trusted: Any) -> dict[str, Any]:
+    """Return a cell's metadata with this for `trusted`, which no file has."""
+    if trusted == metadata.get("trusted"):
+        return metadata
+    plain = {key: value for key, value in metadata.items() if key != "trusted"}
+    return plain if trusted is None else {**plain, "trusted": trusted}
+
+
 def _parts(cell: dict[str, Any]) -> tuple[str, ...]:
+    if "trusted" in cell.get("metadata", {}):
+        cell = {**cell, "metadata": _with_trust(cell["metadata"], None)}
     return tuple(_hash(_part(cell, names)) for names in (_TEXT, None, _OUTPUTS))
 
 

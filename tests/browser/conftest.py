@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from tests.browser.window import FLAGS, Window
+from tests.browser.window import FLAGS, PATIENCE, Window
 from tests.conftest import database_named
 from tests.servers import TOKEN, ServerProcess
 
@@ -94,18 +94,42 @@ def make_site(
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest.fixture
-def windows(browser: Browser, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator:
-    """Opens windows, each with cookies of its own; their consoles must be clean at the end.
+@pytest.fixture(scope="module")
+def enter(browser: Browser) -> Iterator:
+    """Makes browsers' contexts that are logged in, with the address that `serve` prints."""
+    made: list[BrowserContext] = []
 
+    def enter(site: Site) -> BrowserContext:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.set_default_timeout(PATIENCE)
+        made.append(context)
+        assert context.request.get(site.login).ok
+        return context
+
+    yield enter
+    for context in made:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def context(enter, site: Site) -> BrowserContext:
+    """One person's browser for a module: JupyterLab's files are fetched and compiled once."""
+    return enter(site)
+
+
+@pytest.fixture
+def windows(context: BrowserContext, site: Site, request: pytest.FixtureRequest) -> Iterator:
+    """Opens windows on paths, each in a workspace of its own; their consoles must be clean.
+
+    They share cookies and cache unless a window gets a context of its own.
     `DATASTORE_SCREENSHOTS` names a folder for pictures of them, also of a test that fails.
     """
     opened: list[Window] = []
 
-    def open_window(site: Site, path: str = "", **options) -> Window:
-        window = Window(browser, site, name=f"{request.node.name}-{len(opened)}", **options)
+    def open_window(path: str = "", *, context: BrowserContext = context) -> Window:
+        window = Window(context, site, name=f"{request.node.name}-{len(opened)}")
         opened.append(window)
-        window.open(path)
+        window.go(path)
         return window
 
     yield open_window

@@ -34,7 +34,7 @@ def cells_on_disk(site, path):
 
 
 def test_from_the_launcher_to_a_saved_notebook(site, windows):
-    window = windows(site)
+    window = windows()
     page = window.page
     expect(page.locator(".jp-Launcher")).to_be_visible()
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
@@ -64,7 +64,7 @@ def test_from_the_launcher_to_a_saved_notebook(site, windows):
 
 
 def test_terminal(site, windows):
-    window = windows(site)
+    window = windows()
     window.page.locator('.jp-LauncherCard[data-category="Other"]', has_text="Terminal").click()
     terminal = window.page.locator(".jp-Terminal .xterm-screen")
     terminal.click()
@@ -75,7 +75,7 @@ def test_terminal(site, windows):
 
 
 def test_export_to_html(site, windows, notebook):
-    window = windows(site, notebook)
+    window = windows(notebook)
     window.run(0, "print('to be exported')")
     window.expect_output(0, "to be exported")
     window.page.keyboard.press("Control+s")
@@ -93,7 +93,7 @@ def test_export_to_html(site, windows, notebook):
 
 
 def test_settings_and_workspace_are_kept(site, windows):
-    window = windows(site)
+    window = windows()
     window.menu("Settings", "Theme", "JupyterLab Dark")
     expect(window.page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
     window.page.locator('.jp-LauncherCard[data-category="Other"]', has_text="Text File").click()
@@ -126,7 +126,7 @@ def test_settings_and_workspace_are_kept(site, windows):
 
 def test_a_window_that_vanishes_loses_no_output(site, windows, notebook):
     """The front end's own executor: the server goes on writing the cell that it had started."""
-    window = windows(site, notebook)
+    window = windows(notebook)
     window.run(0, SLOW)
     window.page.keyboard.press("Control+s")
     window.expect_output(0, "line 1")
@@ -144,10 +144,10 @@ def test_a_window_that_vanishes_loses_no_output(site, windows, notebook):
 
 
 def test_notebook_seven(site, windows, notebook):
-    window = windows(site)
+    window = windows()
     # It says these on its own server too.
     window.expect_problems(
-        "is duplicated", "Skipping {command", "yjs#509", "failed to load for", "reading 'schema'"
+        "is duplicated", "Skipping {command", "failed to load for", "reading 'schema'"
     )
     window.page.goto(f"{site.url}tree")
     expect(window.page.locator(".jp-DirListing-item", has_text=notebook)).to_be_visible()

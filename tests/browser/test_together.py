@@ -36,8 +36,8 @@ def sources(site, path):
 
 
 def test_two_windows_write_and_run(site, windows, notebook):
-    one = windows(site, notebook)
-    two = windows(site, notebook)
+    one = windows(notebook)
+    two = windows(notebook)
     one.write(0, "print(6 * 7)")
     expect(two.editor(0)).to_have_text("print(6 * 7)")
     two.write(1, "print('from two')")
@@ -53,7 +53,7 @@ def test_two_windows_write_and_run(site, windows, notebook):
 
 
 def test_all_windows_close_in_the_middle_of_a_run(site, windows, notebook):
-    window = windows(site, notebook)
+    window = windows(notebook)
     window.run(0, SLOW)
     window.expect_output(0, "line 1")
     window.expect_prompt(0, "*")
@@ -64,7 +64,7 @@ def test_all_windows_close_in_the_middle_of_a_run(site, windows, notebook):
 
 
 def test_input_is_asked_and_answered(site, windows, notebook):
-    window = windows(site, notebook)
+    window = windows(notebook)
     window.run(0, "name = input('Who? ')\nprint('hello', name)")
     box = window.cells.nth(0).locator(".jp-Stdin-input")
     box.fill("Ada")
@@ -99,7 +99,7 @@ display(slider, out)
 
 
 def test_outputs_that_change_look_as_usual(site, windows, notebook):
-    window = windows(site, notebook)
+    window = windows(notebook)
     window.run(0, WRITES_OVER)
     expect(window.output(0)).to_have_text(re.compile("'second'\\s*step 4 of 4"))
     expect(window.output(0)).not_to_contain_text("step 3")
@@ -118,7 +118,7 @@ def test_outputs_that_change_look_as_usual(site, windows, notebook):
 
 
 def test_queued_cells_wait_their_turn(site, windows, notebook):
-    window = windows(site, notebook)
+    window = windows(notebook)
     window.write(0, "import time; time.sleep(3); print('a')")
     window.write(1, "print('b')")
     window.write(2, "1/0")
@@ -137,7 +137,7 @@ def test_queued_cells_wait_their_turn(site, windows, notebook):
 
 
 def test_five_windows_type_at_once(site, windows, notebook):
-    opened = [windows(site, notebook) for _ in range(5)]
+    opened = [windows(notebook) for _ in range(5)]
     words = ["alpha", "beta", "gamma", "delta", "epsilon"]
     for window in opened:
         window.editor(0).click()
@@ -162,7 +162,7 @@ def test_five_windows_type_at_once(site, windows, notebook):
 
 
 def test_undo_takes_back_ones_own(site, windows, notebook):
-    one, two = windows(site, notebook), windows(site, notebook)
+    one, two = windows(notebook), windows(notebook)
     one.editor(0).click()
     one.page.keyboard.type("mine ")
     expect(two.editor(0)).to_have_text("mine ")
@@ -175,8 +175,8 @@ def test_undo_takes_back_ones_own(site, windows, notebook):
         expect(window.editor(0)).to_have_text("yours")
 
 
-def test_a_window_without_network_catches_up(site, windows, notebook):
-    away, here = windows(site, notebook), windows(site, notebook)
+def test_a_window_without_network_catches_up(site, enter, windows, notebook):
+    away, here = windows(notebook, context=enter(site)), windows(notebook)
     away.expect_problems("ERR_INTERNET_DISCONNECTED", "WebSocket", "[Nn]etwork|fetch|NetworkError")
     away.context.set_offline(True)
     away.editor(0).click()
@@ -191,20 +191,33 @@ def test_a_window_without_network_catches_up(site, windows, notebook):
 
 
 def test_the_server_restarts_under_open_windows(site, windows, notebook):
-    one, two = windows(site, notebook), windows(site, notebook)
-    for window in (one, two):
-        window.expect_problems(
-            "ERR_CONNECTION", "WebSocket", "[Nn]etwork|fetch|50[0-9]|404", "Kernel|Connection lost"
-        )
-        # Its kernel ended with the server; the front end may say so in a dialog.
-        dialog = window.page.locator(".jp-Dialog .jp-mod-accept")
-        window.page.add_locator_handler(dialog, lambda button: button.click())
-    one.write(0, "print('before')")
-    one.run(0)
+    one, two = windows(notebook), windows(notebook)
+    one.run(0, "print('before')")
     two.expect_output(0, "before")
+    sessions = site.http.get("api/sessions").json()
+    (kernel,) = {found["kernel"]["id"] for found in sessions if found["path"] == notebook}
+    for window in (one, two):
+        # While it is away, and then once of the kernel, which ended with it.
+        window.expect_problems("ERR_CONNECTION", "WebSocket", "NetworkError|Failed to fetch")
+        window.expect_problems(f"404.*{kernel}", f"{kernel}.*404", "Connection lost, reconnecting")
+        window.close_when_said("Server Connection Error")
     site.restart()
-    one.write(1, "written after")
-    expect(two.editor(1)).to_have_text("written after")
-    one.wait_until(lambda: sources(site, notebook)[1] == "written after")
+    one.write(1, "print('after')")
+    expect(two.editor(1)).to_have_text("print('after')")
+    two.editor(0).click()
+    two.page.keyboard.press("End")
+    two.page.keyboard.type(" # kept")
+    expect(one.editor(0)).to_have_text("print('before') # kept")
+    one.wait_until(
+        lambda: sources(site, notebook) == ["print('before') # kept", "print('after')", ""]
+    )
     assert one.cells.count() == two.cells.count() == 3
     two.expect_output(0, "before")
+    one.notebook.get_by_text("No Kernel").click()
+    one.expect_dialog().locator(".jp-mod-accept").click()
+    one.ready()
+    one.picture("new-kernel")
+    one.run(1)
+    for window in (one, two):
+        window.expect_output(1, "after")
+        window.expect_prompt(1, "1")

@@ -5,7 +5,7 @@ import re
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import BrowserContext, Locator, expect
 
 FLAGS = [
     "--no-sandbox",  # the tests may run as root
@@ -23,14 +23,12 @@ expect.set_options(timeout=PATIENCE)
 class Window:
     """One window of a person's; it notes all that a browser complains about."""
 
-    def __init__(self, browser: Browser, site, *, name: str, token: str | None = None) -> None:
+    def __init__(self, context: BrowserContext, site, *, name: str) -> None:
         self.site = site
         self.name = re.sub(r"\W+", "-", name)
         self.problems: list[str] = []
         self._expected: list[re.Pattern[str]] = []
-        self.context = browser.new_context(viewport={"width": 1280, "height": 800})
-        self.context.set_default_timeout(PATIENCE)
-        self._token = token
+        self.context = context
         self.page = self.context.new_page()
         self._listen()
 
@@ -65,13 +63,6 @@ class Window:
 
     # coming and going
 
-    def open(self, path: str = "") -> None:
-        """Go to the address that `serve` prints, and on to a path in a workspace of its own."""
-        token = self._token
-        login = self.site.login
-        self.page.goto(login if token is None else re.sub("token=.*", f"token={token}", login))
-        self.go(path)
-
     def go(self, path: str = "", *, workspace: str | None = None) -> None:
         workspace = workspace or f"w-{self.name}"[:60]
         tree = f"/tree/{path}" if path else ""
@@ -90,8 +81,14 @@ class Window:
         self._listen()
         self.go(path)
 
+    def close_when_said(self, title: str) -> None:
+        """Close the dialog of this title whenever it is in the way."""
+        dialog = self.page.locator(".jp-Dialog", has_text=title)
+        close = dialog.locator("button.jp-mod-reject")
+        self.page.add_locator_handler(dialog, lambda _: close.click())
+
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
 
     def picture(self, name: str) -> None:
         folder = os.environ.get("DATASTORE_SCREENSHOTS")

@@ -161,6 +161,24 @@ def test_base_urls_have_one_form():
     assert normal_base_url("user/ada") == "/user/ada/"
 
 
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("/lab?token=t", "/"),
+        ("/lab/tree/folder/a.ipynb", "/"),
+        ("/user/lab/lab/workspaces/w/tree/lab", "/user/lab/"),
+        ("/user/lab/", "/user/lab/"),
+        ("/x/tree/lab/", "/x/"),
+        ("/x/notebooks/a.ipynb", "/x/"),
+        ("/labs/", "/labs/"),
+    ],
+)
+def test_the_address_of_a_page_is_its_servers(runtime_dir, given, base):
+    url, token, _ = choose_server(f"http://elsewhere:8888{given}", None, "a.ipynb")
+    assert url == f"http://elsewhere:8888{base}"
+    assert token == ("t" if "token" in given else None)
+
+
 def test_a_url_of_another_kind_is_refused():
     with pytest.raises(CommandError, match="not a URL"):
         choose_server("ftp://localhost/", None, "a.ipynb")
