@@ -4,6 +4,7 @@ The contents manager does it to the disk; here a notebook's document, its sessio
 with it. Answers are jupyter_server's models, and so are the errors, where it has one.
 """
 
+import asyncio
 import contextlib
 import time
 import uuid
@@ -123,8 +124,8 @@ class Actions:
     async def _save_notebook(
         self, path: str, content: Any, *, actor_id: uuid.UUID | None
     ) -> dict[str, Any]:
-        notebook, message = as_notebook(content)
-        await self._documents.put_notebook(path, content, actor_id=actor_id)
+        notebook, message = await asyncio.to_thread(as_notebook, content)
+        await self._documents.put_notebook(path, notebook, actor_id=actor_id)
         await self._disk.sign(path, _with_trust(notebook, content))
         # As in Jupyter there is always one to go back to.
         with contextlib.suppress(UnsupportedError):

@@ -68,11 +68,17 @@ def replace(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
     Outputs and count of a cell with a queued or running execution stay the server's.
     """
     memory.store_streams()
-    with memory.edit():
-        _replace_meta(memory, notebook)
     cells = notebook["cells"]
     wanted = {cell["id"]: cell for cell in cells}
-    moved = _place_cells(memory, cells)
+    if not memory.order:
+        # One update for all of it: two would be merged, which costs as much as making them.
+        with memory.edit():
+            _replace_meta(memory, notebook)
+            moved = _place_cells(memory, cells)
+    else:
+        with memory.edit():
+            _replace_meta(memory, notebook)
+        moved = _place_cells(memory, cells)
     with memory.edit():
         for cell_id, state in list(memory.states.items()):
             if cell_id not in moved:

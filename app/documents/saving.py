@@ -168,13 +168,15 @@ class DocumentSaving:
             current = editor.notebook()
             known = [(cell["id"], cell["cell_type"], cell["source"]) for cell in current["cells"]]
             disk = {**file.notebook, "cells": identify(file.notebook["cells"], known)}
-            editor.replace(merge(nearest(base, disk), current, disk, editor.running()))
-            disk_base = base_of(disk, file.nbformat)
+            running = editor.running()
+            editor.replace(await asyncio.to_thread(_merged, base, current, disk, running))
+            disk_base = await asyncio.to_thread(base_of, disk, file.nbformat)
             values: dict[str, Any] = {
                 "disk_hash": file.state.hash,
                 "disk_base": remember(disk_base, base),
             }
-            same = base_of(editor.notebook(), file.nbformat) == disk_base
+            found = await asyncio.to_thread(base_of, editor.notebook(), file.nbformat)
+            same = found == disk_base
             if same:
                 editor.memory.tell_saved(editor.path, file.state.hash)
             await editor.flush()
@@ -256,6 +258,12 @@ class DocumentSaving:
         finally:
             if not lock.locked():
                 self._locks.pop(document_id, None)
+
+
+def _merged(
+    base: Base | None, document: dict[str, Any], disk: dict[str, Any], running: set[str]
+) -> dict[str, Any]:
+    return merge(nearest(base, disk), document, disk, running)
 
 
 def _key(document_id: uuid.UUID) -> int:

@@ -341,7 +341,7 @@ class DocumentStore:
             document = await self._document_at(path)
             if document is None or document.saved_version == document.version:
                 wanted = {**wanted, "cells": identify(wanted["cells"], [])}
-                content = serialized(as_file((0, wanted))[1])
+                content = await asyncio.to_thread(serialized, as_file((0, wanted))[1])
                 try:
                     await self._disk.write(path, content, None)
                 except DiskChangedError:
@@ -435,7 +435,8 @@ class DocumentStore:
                 assert isinstance(editor, NotebookEditor)
                 cells = identify(file.notebook["cells"], [])
                 editor.replace({**file.notebook, "cells": cells})
-                base = base_of(editor.notebook(), file.nbformat)
+                # In a thread, as elsewhere: of a large notebook it takes long.
+                base = await asyncio.to_thread(base_of, editor.notebook(), file.nbformat)
             else:
                 assert isinstance(editor, TextEditor)
                 editor.replace(file.text)

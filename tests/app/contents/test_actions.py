@@ -114,14 +114,14 @@ async def test_a_rename_waits_for_a_save_that_has_begun(client, root_dir, monkey
     document_id = await opened(client, "n.ipynb")
     store: DocumentStore = client.app.state.documents
     disk, writing, go = client.app.state.disk, asyncio.Event(), asyncio.Event()
-    write_notebook = disk.write_notebook
+    write_file = disk.write
 
     async def slowly(path, content, expected_hash):
         writing.set()
         await go.wait()
-        return await write_notebook(path, content, expected_hash)
+        return await write_file(path, content, expected_hash)
 
-    monkeypatch.setattr(disk, "write_notebook", slowly)
+    monkeypatch.setattr(disk, "write", slowly)
     await edit(client, document_id, "new")
     saving = asyncio.create_task(store.save_now(document_id))
     await writing.wait()
