@@ -158,15 +158,14 @@ class Revocations:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._changed.wait()
             try:
+                if self._watches and await self._something_expired():
+                    self._news = True
+                    self._changed.set()
                 if self._news:
                     self._news = False
                     for follow in self._on_told:
                         await follow()
-                if self._watches and (
-                    self._changed.is_set()
-                    or not self.listening.is_set()
-                    or await self._something_expired()
-                ):
+                if self._watches and (self._changed.is_set() or not self.listening.is_set()):
                     self._changed.clear()
                     await self._look()
                 else:
