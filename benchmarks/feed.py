@@ -29,7 +29,7 @@ from benchmarks.report import percentile
 from benchmarks.server import Server, interruptible
 
 _SOURCE = Path(__file__).resolve().parent.parent
-_KINDS = ("latency", "routing", "kernel", "writers")
+_KINDS = ("latency", "routing", "kernel", "rows", "writers")
 _WRITERS = 16
 _CHANGES = 200
 # The server's ping; in the JSON that it sends there is no such byte.
@@ -260,6 +260,33 @@ async def kernel(server: Server, _: Any, say: Callable[[str], None]) -> list[tup
     return lines
 
 
+async def rows(server: Server, sql: Any, say: Callable[[str], None]) -> list[tuple[str, ...]]:
+    """Inserted rows a second that reach a subscriber, from one writer that commits 100 at once."""
+    say("rows")
+    folder = uuid.uuid4().hex
+    one = await subscriber(server, {"table": "contents", "where": {"path_prefix": folder}})
+    one.expect(b'"op":"upsert"')
+    count = 20_000
+    begun = time.perf_counter()
+    for number in range(0, count, 100):
+        await sql.execute(
+            "INSERT INTO contents (id, path, name, type, size)"
+            " SELECT gen_random_uuid(), $1 || '/' || n, 'n', 'file', 0"
+            " FROM generate_series($2::int, $2::int + 99) n",
+            folder,
+            number,
+        )
+    written = time.perf_counter() - begun
+    await one.until(count)
+    one.close()
+    return [
+        (
+            "inserted rows/s, 100 a commit: committed; delivered to a subscriber",
+            f"{count / written:.0f}; {count / (one.last - begun):.0f}",
+        )
+    ]
+
+
 async def writers(server: Server, sql: Any, say: Callable[[str], None]) -> list[tuple[str, ...]]:
     """Commits a second of 16 writers that insert outputs: without the feed, with both bells."""
     lines = []
@@ -350,6 +377,7 @@ _MEASURES: dict[str, Callable[..., Awaitable[list[tuple[str, ...]]]]] = {
     "latency": latency,
     "routing": routing,
     "kernel": kernel,
+    "rows": rows,
     "writers": writers,
 }
 
