@@ -49,7 +49,7 @@ class HubPeople:
     ) -> tuple[User, Token, bool]:
         async with self._database.transaction(as_server=True) as tx:
             query = select(Token).where(Token.hash == digest, Token.kind == "hub")
-            row = (await tx.execute(query.with_for_update())).scalar_one_or_none()
+            row = (await tx.execute(query.with_for_update(key_share=True))).scalar_one_or_none()
             user, is_new = await _user_of(tx, person, row)
             row = _confirm(tx, row, user, digest=digest, person=person, scopes=scopes)
             await tx.flush()
@@ -82,14 +82,16 @@ class HubPeople:
 
 async def _user_of(tx: Transaction, person: HubPerson, row: Token | None) -> tuple[User, bool]:
     """Return the row of a hub's person, locked, and whether it was made now."""
-    by_name = select(User).where(User.hub_name == person.hub_name).with_for_update()
+    by_name = select(User).where(User.hub_name == person.hub_name).with_for_update(key_share=True)
     user = (await tx.execute(by_name)).scalar_one_or_none()
     if user is not None:
         return user, False
     if row is not None:
         # The hub has renamed whose token this is.
         renamed = (
-            await tx.execute(select(User).where(User.id == row.user_id).with_for_update())
+            await tx.execute(
+                select(User).where(User.id == row.user_id).with_for_update(key_share=True)
+            )
         ).scalar_one()
         audit.add(tx, "hub_rename", None, user=renamed.name, hub_name=person.hub_name)
         renamed.name = await _free_name(tx, User, person.name, but=renamed.id)

@@ -238,6 +238,8 @@ async def create_token(
         raise ForbiddenError("You may make tokens for yourself only")
     async with changing(request, identity) as tx:
         user = await people.find_user(tx, owner or str(identity.id))
+        if user.hub_name is not None:  # one of ours would go on when the hub's have ended
+            raise ForbiddenError("JupyterHub makes the tokens of its people", reason="hub")
         made, secret = await people.create_token(
             tx,
             user,

@@ -7,7 +7,7 @@ Descriptions and parameters come from the routes; here is what routes do not tel
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.spec import schemas
+from app.spec import document_schemas, schemas
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Operation:
 
 
 _S = schemas
+_D = document_schemas
 _OBJECT = dict[str, Any]
+_DOCUMENT = "/api/documents/{document_id}"
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/api"): Operation({200: _S.Version}, public=True),
@@ -86,9 +88,28 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/api/executions/{execution_id}/input"): Operation(
         {201: Any}, _S.Answer, errors=(400, 404, 409)
     ),
-    ("get", "/api/documents/{document_id}/cells"): Operation(
-        {200: _S.DocumentCells}, errors=(404,)
+    ("get", f"{_DOCUMENT}/cells"): Operation({200: _D.DocumentCells}, errors=(404,)),
+    ("post", f"{_DOCUMENT}/cells"): Operation(
+        {201: _D.EditedCell}, _D.InsertCell, errors=(400, 404, 409)
     ),
+    ("patch", f"{_DOCUMENT}/cells/{{cell_id}}"): Operation(
+        {200: _D.EditedCell}, _D.ChangeCell, errors=(400, 404, 409)
+    ),
+    ("post", f"{_DOCUMENT}/cells/{{cell_id}}/move"): Operation(
+        {200: _D.EditedCell}, _D.CellPlace, errors=(400, 404)
+    ),
+    ("delete", f"{_DOCUMENT}/cells/{{cell_id}}"): Operation({204: None}, errors=(404,)),
+    ("get", f"{_DOCUMENT}/undo"): Operation({200: _D.UndoSteps}, errors=(404,)),
+    ("post", f"{_DOCUMENT}/undo"): Operation({200: _D.TakenBack}, _D.TakeBack, errors=(400, 404)),
+    ("post", f"{_DOCUMENT}/redo"): Operation({200: _D.TakenBack}, _D.TakeBack, errors=(400, 404)),
+    ("get", f"{_DOCUMENT}/history"): Operation({200: _D.DocumentHistory}, errors=(400, 404)),
+    ("get", f"{_DOCUMENT}/content"): Operation({200: _D.DocumentContent}, errors=(400, 404)),
+    ("get", f"{_DOCUMENT}/versions"): Operation({200: _D.NamedVersions}, errors=(404,)),
+    ("post", f"{_DOCUMENT}/versions"): Operation(
+        {201: _D.VersionName}, _D.NameVersion, errors=(400, 404, 409)
+    ),
+    ("delete", f"{_DOCUMENT}/versions/{{name}}"): Operation({204: None}, errors=(404,)),
+    ("post", f"{_DOCUMENT}/restore"): Operation({200: _D.Restored}, _D.Restore, errors=(400, 404)),
     # comms
     ("get", "/api/kernels/{kernel_id}/comms"): Operation({200: list[_S.Comm]}, errors=(400, 404)),
     ("post", "/api/kernels/{kernel_id}/comms"): Operation(

@@ -355,28 +355,6 @@ class Answer(TypedDict):
     input_request_id: NotRequired[str]
 
 
-class DocumentCell(TypedDict):
-    """A cell of a notebook, with the version of its source."""
-
-    id: str
-    type: Literal["code", "markdown", "raw"]
-    source: str
-    version: int
-    metadata: dict[str, Any]
-    execution_count: int | None
-    execution_state: str
-    execution_id: str | None
-
-
-class DocumentCells(TypedDict):
-    """A notebook's cells in its order."""
-
-    document_id: str
-    path: str | None
-    version: int
-    cells: list[DocumentCell]
-
-
 class Comm(TypedDict):
     """A comm, with what a comm_open sent now would carry; buffers are base64."""
 

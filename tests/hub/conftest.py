@@ -15,12 +15,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.conftest import copied
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# The machine may be crowded.
+expect.set_options(timeout=30_000)
 PASSWORD = "a-password-for-tests"
 MISSING = [
     program
@@ -87,7 +89,7 @@ class Process:
             assert self.process.poll() is None, self.log_path.read_text()[-5000:]
             return answers(url)
 
-        wait_until(is_up, 60)
+        wait_until(is_up, 150)
 
     def stop(self) -> None:
         if self.process.poll() is not None:

@@ -70,6 +70,8 @@ def test_a_person_logs_in_shares_revokes_and_logs_out(hub: Hub, window: BrowserC
     assert (status, me["identity"]["username"]) == (200, "ada")
     # A home of her own, and the hub's group.
     assert hub.root.joinpath("home/ada").is_dir()
+    listed = call(page, "GET", "api/contents")[1]["content"]
+    assert [entry["name"] for entry in listed] == ["home"]
     groups = query(
         hub,
         "SELECT g.hub_name FROM groups g JOIN group_members m ON m.group_id = g.id"
@@ -228,6 +230,10 @@ def test_no_kernel_inherits_the_services_secret(hub: Hub) -> None:
         return "".join(out.get("text", "") for out in outputs)
 
     assert wait_until(text) == "[]\n"
+    # Nor does a log have the server's own token.
+    log = hub.hub.log_path.read_text()
+    assert "as JupyterHub's service managed" in log
+    assert "token=" not in log
     assert client.delete(f"/api/kernels/{kernel}").status_code == 204
 
 

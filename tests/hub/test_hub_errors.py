@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import re
 import urllib.parse
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from jupyterhub.scopes import scope_definitions
+from jupyterhub.services.service import Service
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from traitlets.config import Config
 
 from app.auth.hub_service import HubEnvironmentError, HubService, actions_of
 from app.db import asker
@@ -82,7 +87,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(small_hub, database_url, tmp_path) -> AsyncIterator[Site]:
+async def site(request, small_hub, database_url, tmp_path) -> AsyncIterator[Site]:
+    """A service of the small hub; `more` settings by the parameter of a test."""
     hub, url = small_hub
     environment = {
         "JUPYTERHUB_SERVICE_NAME": "ds",
@@ -97,8 +103,10 @@ async def site(small_hub, database_url, tmp_path) -> AsyncIterator[Site]:
         hub_cache_seconds=0.3,
         hub_timeout_seconds=1,
         hub_activity_seconds=0,
+        hub_grace_seconds=1,
         allow_remote_access=True,
         watch_files=False,
+        **getattr(request, "param", {}),
     )
     app = create_app(
         settings,
@@ -187,6 +195,9 @@ async def test_a_token_that_was_revoked_here_stays_so(site: Site) -> None:
     site.hub.answers["t"] = person("x")
     headers = {"Authorization": "token t"}
     assert (await site.me("t"))[0] == 200
+    # One of ours would outlast the hub's.
+    made = await site.http.post("api/tokens", headers=headers, json={"name": "mine"})
+    assert (made.status_code, made.json()["reason"]) == (403, "hub")
     tokens = (await site.http.get("api/tokens", headers=headers)).json()
     assert [(t["kind"], t["name"]) for t in tokens] == [("hub", "JupyterHub: x")]
     gone = await site.http.delete(f"api/tokens/{tokens[0]['id']}", headers=headers)
@@ -200,6 +211,46 @@ async def test_a_token_that_was_revoked_here_stays_so(site: Site) -> None:
     await asyncio.sleep(0.35)  # beyond the cache's age: the hub would say yes
     assert (await site.me("t"))[0] == 403
     assert site.hub.asked == asked
+
+
+async def test_what_is_open_outlasts_a_hub_that_is_away_for_a_while(site: Site) -> None:
+    site.hub.answers["t"] = person("x")
+    identity = await site.app.state.authenticator.identify("t")
+    with site.app.state.revocations.watch(identity, "read", "api") as watch:
+        asked = site.hub.asked
+        await until(lambda: asyncio.sleep(0, site.hub.asked > asked + 2))  # confirmed meanwhile
+        site.hub.answers["t"] = 500
+        asked = site.hub.asked
+        await until(lambda: asyncio.sleep(0, site.hub.asked > asked + 1))
+        assert not watch.ended.is_set()
+        async with asyncio.timeout(20):
+            await watch.ended.wait()
+    site.hub.answers["t"] = person("x")
+
+    async def is_good_again() -> bool:
+        return (await site.me("t"))[0] == 200
+
+    await until(is_good_again)
+
+
+@pytest.mark.parametrize("site", [{"hub_custom_scopes": True}], indirect=True)
+async def test_what_needs_a_scope_that_is_taken_away_ends(site: Site) -> None:
+    scopes = [ACCESS, *(f"custom:jupyter-datastore:{action}" for action in ("read", "execute"))]
+    site.hub.answers["t"] = person("x", scopes=scopes)
+    identity = await site.app.state.authenticator.identify("t")
+    revocations = site.app.state.revocations
+    with (
+        revocations.watch(identity, "execute", "api") as running,
+        revocations.watch(identity, "read", "api") as reading,
+    ):
+        site.hub.answers["t"] = person("x", scopes=scopes[:-1])
+        async with asyncio.timeout(20):
+            await running.ended.wait()
+        assert not reading.ended.is_set()
+        site.hub.answers["t"] = person("x")  # none of them is left
+        async with asyncio.timeout(20):
+            await reading.ended.wait()
+    assert (await site.me("t"))[0] == 403
 
 
 async def test_a_log_in_comes_back_to_its_browser_only(site: Site) -> None:
@@ -241,6 +292,29 @@ async def test_what_the_hub_says_of_a_failed_log_in_is_text(site: Site) -> None:
 async def test_nobody_logs_in_past_the_hub(site: Site) -> None:
     form = {"username": "ada", "password": TOKEN}
     assert (await site.http.post("login", data=form)).status_code == 403
+
+
+def loaded(source: str) -> Config:
+    config = Config()
+    exec(compile(source, "config", "exec"), {"c": config, "get_config": lambda: config})
+    return config
+
+
+def test_the_documented_configurations_are_ones_of_a_hub(monkeypatch) -> None:
+    monkeypatch.setenv("DATASTORE_HUB_API_TOKEN", "token")
+    root = Path(__file__).parents[2]
+    blocks = re.findall(
+        r"```python\n(.*?)```", (root / "docs/jupyterhub.md").read_text(), re.DOTALL
+    )
+    docker = (root / "docker/hub/jupyterhub_config.py").read_text()
+    for source in ("\n".join(blocks), docker):
+        config = loaded(source)
+        (service,) = config.JupyterHub.services
+        assert set(service) <= set(Service.class_trait_names())
+        scopes = [scope for role in config.JupyterHub.load_roles for scope in role["scopes"]]
+        asked = {scope.partition("!")[0] for scope in scopes}
+        custom = set(config.JupyterHub.get("custom_scopes", {}))
+        assert asked <= set(scope_definitions) | custom
 
 
 def test_the_environment_of_a_single_user_server_is_not_ours() -> None:

@@ -284,14 +284,108 @@ export class Comms extends Actions {
   }
 }
 
-/** Open notebooks. */
+/** Open notebooks and files: cells one by one, the asker's undo, history and versions. */
 export class Documents extends Actions {
   /** A notebook's cells in order, with their versions. */
   cells(documentId: string): Promise<shapes.DocumentCells> {
-    return this.http.call("GET /api/documents/{document_id}/cells", {
-      names: { document_id: documentId },
-    });
+    return this.http.call("GET /api/documents/{document_id}/cells", ofDocument(documentId));
   }
+
+  /** Insert a cell (of code) at `index`, `before` or `after` another, or at the end. */
+  insertCell(documentId: string, body: shapes.InsertCell = {}): Promise<shapes.EditedCell> {
+    const options = { ...ofDocument(documentId), body };
+    return this.http.call("POST /api/documents/{document_id}/cells", options);
+  }
+
+  /**
+   * Change a cell's text, metadata, attachments or type, or clear its outputs.
+   *
+   * With `base`, the text that was started from, what others wrote since stays. With `version`,
+   * another one is an ApiError 409.
+   */
+  changeCell(
+    documentId: string,
+    cellId: string,
+    body: shapes.ChangeCell,
+  ): Promise<shapes.EditedCell> {
+    const options = { ...ofDocument(documentId, { cell_id: cellId }), body };
+    return this.http.call("PATCH /api/documents/{document_id}/cells/{cell_id}", options);
+  }
+
+  /** Move a cell to `index` (counted without it), or `before` or `after` another one. */
+  moveCell(
+    documentId: string,
+    cellId: string,
+    place: shapes.CellPlace,
+  ): Promise<shapes.EditedCell> {
+    const options = { ...ofDocument(documentId, { cell_id: cellId }), body: place };
+    return this.http.call("POST /api/documents/{document_id}/cells/{cell_id}/move", options);
+  }
+
+  /** Delete a cell; its executions stay. */
+  deleteCell(documentId: string, cellId: string): Promise<void> {
+    const options = ofDocument(documentId, { cell_id: cellId });
+    return this.http.call("DELETE /api/documents/{document_id}/cells/{cell_id}", options);
+  }
+
+  /** How many steps the asker can undo and redo. */
+  undoSteps(documentId: string): Promise<shapes.UndoSteps> {
+    return this.http.call("GET /api/documents/{document_id}/undo", ofDocument(documentId));
+  }
+
+  /** Take back the asker's last steps; what others did stays. */
+  undo(documentId: string, steps = 1): Promise<shapes.TakenBack> {
+    const options = { ...ofDocument(documentId), body: { steps } };
+    return this.http.call("POST /api/documents/{document_id}/undo", options);
+  }
+
+  /** Do again the asker's last steps undone. */
+  redo(documentId: string, steps = 1): Promise<shapes.TakenBack> {
+    const options = { ...ofDocument(documentId), body: { steps } };
+    return this.http.call("POST /api/documents/{document_id}/redo", options);
+  }
+
+  /** Who changed what and when, the latest first; what is older than the version `before`. */
+  history(
+    documentId: string,
+    query: { before?: number; limit?: number } = {},
+  ): Promise<shapes.DocumentHistory> {
+    const options = { ...ofDocument(documentId), query };
+    return this.http.call("GET /api/documents/{document_id}/history", options);
+  }
+
+  /** A document as it was at a version, a time or a named version; as it is without. */
+  content(documentId: string, moment: shapes.Restore = {}): Promise<shapes.DocumentContent> {
+    const options = { ...ofDocument(documentId), query: { ...moment } };
+    return this.http.call("GET /api/documents/{document_id}/content", options);
+  }
+
+  /** The named versions, the latest first. */
+  versions(documentId: string): Promise<shapes.NamedVersions> {
+    return this.http.call("GET /api/documents/{document_id}/versions", ofDocument(documentId));
+  }
+
+  /** Name a version: that of `version`, of the time `at`, or else the present one. */
+  nameVersion(documentId: string, body: shapes.NameVersion): Promise<shapes.VersionName> {
+    const options = { ...ofDocument(documentId), body };
+    return this.http.call("POST /api/documents/{document_id}/versions", options);
+  }
+
+  /** Take a version's name away. */
+  forgetVersion(documentId: string, name: string): Promise<void> {
+    const options = ofDocument(documentId, { name });
+    return this.http.call("DELETE /api/documents/{document_id}/versions/{name}", options);
+  }
+
+  /** Make a document what it was at a version, a time or a named version, as a new edit. */
+  restore(documentId: string, moment: shapes.Restore): Promise<shapes.Restored> {
+    const options = { ...ofDocument(documentId), body: moment };
+    return this.http.call("POST /api/documents/{document_id}/restore", options);
+  }
+}
+
+function ofDocument(documentId: string, more: Record<string, string> = {}): RequestOptions {
+  return { names: { document_id: documentId, ...more } };
 }
 
 /** How to read a file: with its content or without, as which type and format. */

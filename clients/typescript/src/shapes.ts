@@ -14,6 +14,25 @@ export interface Answer {
   input_request_id?: string;
 }
 
+/** A place among the cells: `index`, or `before` or `after` another cell; one of them. */
+export interface CellPlace {
+  index?: number;
+  before?: string;
+  after?: string;
+}
+
+/** What to change of a cell; a text is compared with `base`, or refused unless at `version`. */
+export interface ChangeCell {
+  source?: string;
+  splices?: Splice[];
+  base?: string;
+  version?: number;
+  type?: "code" | "markdown" | "raw";
+  metadata?: Record<string, unknown>;
+  attachments?: Record<string, unknown> | null;
+  outputs?: Record<string, unknown>[];
+}
+
 /** A kept state of a file. */
 export interface Checkpoints {
   id: string;
@@ -118,6 +137,48 @@ export interface DocumentCells {
   cells: DocumentCell[];
 }
 
+/** A change of a document: who, when, and what it did to which cell. */
+export interface DocumentChange {
+  version: number;
+  at: string;
+  user: string | null;
+  origin: string;
+  edits: number;
+  undoes: number[] | null;
+  size_bytes: number;
+  cells: Record<string, string[]>;
+}
+
+/** A document as it was at a version: a notebook, or a text. */
+export interface DocumentContent {
+  document_id: string;
+  version: number;
+  content: Record<string, unknown> | string;
+}
+
+/** A document's changes, the latest first. */
+export interface DocumentHistory {
+  document_id: string;
+  version: number;
+  compacted_version: number;
+  changes: DocumentChange[];
+}
+
+/** A cell after an edit, with its place and the document's version. */
+export interface EditedCell {
+  id: string;
+  type: "code" | "markdown" | "raw";
+  source: string;
+  version: number;
+  metadata: Record<string, unknown>;
+  execution_count: number | null;
+  execution_state: string;
+  execution_id: string | null;
+  document_id: string;
+  document_version: number;
+  position: number;
+}
+
 /** Why a request failed: `message` for a person, `reason` if there is more to say. */
 export interface Error {
   message: string;
@@ -220,6 +281,18 @@ export interface InputRequest {
   created_at: string;
 }
 
+/** A cell to insert, at the end unless a place is given. */
+export interface InsertCell {
+  index?: number;
+  before?: string;
+  after?: string;
+  id?: string;
+  type?: "code" | "markdown" | "raw";
+  source?: string;
+  metadata?: Record<string, unknown>;
+  attachments?: Record<string, unknown>;
+}
+
 /** A kernel; `reason` says why it is dead or was restarted. */
 export interface Kernel {
   id: string;
@@ -261,6 +334,26 @@ export interface Me {
   permissions: Record<string, string[]>;
 }
 
+/** A name for a version: that of `version`, of the time `at`, or else the present one. */
+export interface NameVersion {
+  name: string;
+  version?: number;
+  at?: string;
+}
+
+/** A version of a document that somebody named. */
+export interface NamedVersion {
+  name: string;
+  version: number;
+  user: string | null;
+  at: string;
+}
+
+/** A document's named versions, the latest first. */
+export interface NamedVersions {
+  versions: NamedVersion[];
+}
+
 /** A comm to open from the client's side. */
 export interface OpenComm {
   data?: Record<string, unknown>;
@@ -293,6 +386,19 @@ export interface Resolved {
 export interface ResolvedPath {
   resolved: Resolved[];
   unresolved?: Unresolved[];
+}
+
+/** Which version to restore: one of its number, a time and its name. */
+export interface Restore {
+  version?: number;
+  at?: string;
+  name?: string;
+}
+
+/** The version that was restored, and the version that it is now. */
+export interface Restored {
+  restored: number;
+  version: number;
 }
 
 /** Which cells of the session's notebook to run. */
@@ -345,6 +451,13 @@ export interface SessionNotebook {
   name: string;
 }
 
+/** A change of a text, in characters: at `offset` so many deleted, a text inserted. */
+export interface Splice {
+  offset: number;
+  delete?: number;
+  insert?: string;
+}
+
 /** What to start: the kernelspec's name, and the folder to run in. */
 export interface StartKernel {
   name?: string | null;
@@ -363,10 +476,29 @@ export interface StartedExecutions {
   executions: Execution[];
 }
 
+/** How many steps to undo or redo (1). */
+export interface TakeBack {
+  steps?: number;
+}
+
+/** What an undo or redo did (`done`: 0 or 1), and what is possible after it. */
+export interface TakenBack {
+  undo: number;
+  redo: number;
+  done: number;
+  version: number;
+}
+
 /** A terminal. */
 export interface Terminal {
   name: string;
   last_activity: string;
+}
+
+/** How many steps the asker can undo and redo. */
+export interface UndoSteps {
+  undo: number;
+  redo: number;
 }
 
 /** Why one scope could not be asked. */
@@ -384,6 +516,12 @@ export interface UpdatedMe {
 /** The server's version. */
 export interface Version {
   version: string;
+}
+
+/** A version's name. */
+export interface VersionName {
+  name: string;
+  version: number;
 }
 
 /** A running kernel by `id`, or one to be started by its kernelspec's `name`. */

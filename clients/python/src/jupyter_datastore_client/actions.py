@@ -329,7 +329,7 @@ class Comms(_Actions):
 
 
 class Documents(_Actions):
-    """Open notebooks."""
+    """Open notebooks and files: cells one by one, the asker's undo, history and versions."""
 
     async def cells(self, document_id: str) -> shapes.DocumentCells:
         """Return a notebook's cells in order, with their versions."""
@@ -337,6 +337,127 @@ class Documents(_Actions):
             "GET /api/documents/{document_id}/cells", document_id=document_id
         )
         return cast("shapes.DocumentCells", answer)
+
+    async def insert_cell(
+        self, document_id: str, source: str = "", /, **body: Unpack[shapes.InsertCell]
+    ) -> shapes.EditedCell:
+        """Insert a cell (of code) at `index`, `before` or `after` another, or at the end."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/cells",
+            document_id=document_id,
+            body={"source": source, **body},
+        )
+        return cast("shapes.EditedCell", answer)
+
+    async def change_cell(
+        self, document_id: str, cell_id: str, /, **body: Unpack[shapes.ChangeCell]
+    ) -> shapes.EditedCell:
+        """Change a cell's text, metadata, attachments or type, or clear its outputs.
+
+        With `base`, the text that was started from, what others wrote since stays. With `version`,
+        another one is ApiError 409.
+        """
+        answer = await self._http.call(
+            "PATCH /api/documents/{document_id}/cells/{cell_id}",
+            document_id=document_id,
+            cell_id=cell_id,
+            body=body,
+        )
+        return cast("shapes.EditedCell", answer)
+
+    async def move_cell(
+        self, document_id: str, cell_id: str, /, **place: Unpack[shapes.CellPlace]
+    ) -> shapes.EditedCell:
+        """Move a cell to `index` (counted without it), or `before` or `after` another one."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/cells/{cell_id}/move",
+            document_id=document_id,
+            cell_id=cell_id,
+            body=place,
+        )
+        return cast("shapes.EditedCell", answer)
+
+    async def delete_cell(self, document_id: str, cell_id: str) -> None:
+        """Delete a cell; its executions stay."""
+        await self._http.call(
+            "DELETE /api/documents/{document_id}/cells/{cell_id}",
+            document_id=document_id,
+            cell_id=cell_id,
+        )
+
+    async def undo_steps(self, document_id: str) -> shapes.UndoSteps:
+        """Return how many steps the asker can undo and redo."""
+        answer = await self._http.call(
+            "GET /api/documents/{document_id}/undo", document_id=document_id
+        )
+        return cast("shapes.UndoSteps", answer)
+
+    async def undo(self, document_id: str, steps: int = 1) -> shapes.TakenBack:
+        """Take back the asker's last steps; what others did stays."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/undo", document_id=document_id, body={"steps": steps}
+        )
+        return cast("shapes.TakenBack", answer)
+
+    async def redo(self, document_id: str, steps: int = 1) -> shapes.TakenBack:
+        """Do again the asker's last steps undone."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/redo", document_id=document_id, body={"steps": steps}
+        )
+        return cast("shapes.TakenBack", answer)
+
+    async def history(
+        self, document_id: str, *, before: int | None = None, limit: int | None = None
+    ) -> shapes.DocumentHistory:
+        """Return who changed what and when, the latest first; what is older than `before`."""
+        answer = await self._http.call(
+            "GET /api/documents/{document_id}/history",
+            document_id=document_id,
+            query={"before": before, "limit": limit},
+        )
+        return cast("shapes.DocumentHistory", answer)
+
+    async def content(
+        self, document_id: str, /, **moment: Unpack[shapes.Restore]
+    ) -> shapes.DocumentContent:
+        """Return a document as it was at one of `version`, `at` and `name`; as it is without."""
+        answer = await self._http.call(
+            "GET /api/documents/{document_id}/content", document_id=document_id, query=moment
+        )
+        return cast("shapes.DocumentContent", answer)
+
+    async def versions(self, document_id: str) -> shapes.NamedVersions:
+        """Return the named versions, the latest first."""
+        answer = await self._http.call(
+            "GET /api/documents/{document_id}/versions", document_id=document_id
+        )
+        return cast("shapes.NamedVersions", answer)
+
+    async def name_version(
+        self, document_id: str, /, **body: Unpack[shapes.NameVersion]
+    ) -> shapes.VersionName:
+        """Name a version: that of `version`, of the time `at`, or else the present one."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/versions", document_id=document_id, body=body
+        )
+        return cast("shapes.VersionName", answer)
+
+    async def forget_version(self, document_id: str, name: str) -> None:
+        """Take a version's name away."""
+        await self._http.call(
+            "DELETE /api/documents/{document_id}/versions/{name}",
+            document_id=document_id,
+            name=name,
+        )
+
+    async def restore(
+        self, document_id: str, /, **moment: Unpack[shapes.Restore]
+    ) -> shapes.Restored:
+        """Make a document what it was at one of `version`, `at` and `name`, as a new edit."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/restore", document_id=document_id, body=moment
+        )
+        return cast("shapes.Restored", answer)
 
 
 class Contents(_Actions):

@@ -22,6 +22,27 @@ class Answer(TypedDict):
     input_request_id: NotRequired[str]
 
 
+class CellPlace(TypedDict):
+    """A place among the cells: `index`, or `before` or `after` another cell; one of them."""
+
+    index: NotRequired[int]
+    before: NotRequired[str]
+    after: NotRequired[str]
+
+
+class ChangeCell(TypedDict):
+    """What to change of a cell; a text is compared with `base`, or refused unless at `version`."""
+
+    source: NotRequired[str]
+    splices: NotRequired[list[Splice]]
+    base: NotRequired[str]
+    version: NotRequired[int]
+    type: NotRequired[Literal["code", "markdown", "raw"]]
+    metadata: NotRequired[dict[str, Any]]
+    attachments: NotRequired[dict[str, Any] | None]
+    outputs: NotRequired[list[dict[str, Any]]]
+
+
 class Checkpoints(TypedDict):
     """A kept state of a file."""
 
@@ -136,6 +157,52 @@ class DocumentCells(TypedDict):
     cells: list[DocumentCell]
 
 
+class DocumentChange(TypedDict):
+    """A change of a document: who, when, and what it did to which cell."""
+
+    version: int
+    at: str
+    user: str | None
+    origin: str
+    edits: int
+    undoes: list[int] | None
+    size_bytes: int
+    cells: dict[str, list[str]]
+
+
+class DocumentContent(TypedDict):
+    """A document as it was at a version: a notebook, or a text."""
+
+    document_id: str
+    version: int
+    content: dict[str, Any] | str
+
+
+class DocumentHistory(TypedDict):
+    """A document's changes, the latest first."""
+
+    document_id: str
+    version: int
+    compacted_version: int
+    changes: list[DocumentChange]
+
+
+class EditedCell(TypedDict):
+    """A cell after an edit, with its place and the document's version."""
+
+    id: str
+    type: Literal["code", "markdown", "raw"]
+    source: str
+    version: int
+    metadata: dict[str, Any]
+    execution_count: int | None
+    execution_state: str
+    execution_id: str | None
+    document_id: str
+    document_version: int
+    position: int
+
+
 class Error(TypedDict):
     """Why a request failed: `message` for a person, `reason` if there is more to say."""
 
@@ -247,6 +314,19 @@ class InputRequest(TypedDict):
     created_at: str
 
 
+class InsertCell(TypedDict):
+    """A cell to insert, at the end unless a place is given."""
+
+    index: NotRequired[int]
+    before: NotRequired[str]
+    after: NotRequired[str]
+    id: NotRequired[str]
+    type: NotRequired[Literal["code", "markdown", "raw"]]
+    source: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
+    attachments: NotRequired[dict[str, Any]]
+
+
 class Kernel(TypedDict):
     """A kernel; `reason` says why it is dead or was restarted."""
 
@@ -293,6 +373,29 @@ class Me(TypedDict):
     permissions: dict[str, list[str]]
 
 
+class NameVersion(TypedDict):
+    """A name for a version: that of `version`, of the time `at`, or else the present one."""
+
+    name: str
+    version: NotRequired[int]
+    at: NotRequired[str]
+
+
+class NamedVersion(TypedDict):
+    """A version of a document that somebody named."""
+
+    name: str
+    version: int
+    user: str | None
+    at: str
+
+
+class NamedVersions(TypedDict):
+    """A document's named versions, the latest first."""
+
+    versions: list[NamedVersion]
+
+
 class OpenComm(TypedDict):
     """A comm to open from the client's side."""
 
@@ -330,6 +433,21 @@ class ResolvedPath(TypedDict):
 
     resolved: list[Resolved]
     unresolved: NotRequired[list[Unresolved]]
+
+
+class Restore(TypedDict):
+    """Which version to restore: one of its number, a time and its name."""
+
+    version: NotRequired[int]
+    at: NotRequired[str]
+    name: NotRequired[str]
+
+
+class Restored(TypedDict):
+    """The version that was restored, and the version that it is now."""
+
+    restored: int
+    version: int
 
 
 class RunCells(TypedDict):
@@ -388,6 +506,14 @@ class SessionNotebook(TypedDict):
     name: str
 
 
+class Splice(TypedDict):
+    """A change of a text, in characters: at `offset` so many deleted, a text inserted."""
+
+    offset: int
+    delete: NotRequired[int]
+    insert: NotRequired[str]
+
+
 class StartKernel(TypedDict):
     """What to start: the kernelspec's name, and the folder to run in."""
 
@@ -409,11 +535,33 @@ class StartedExecutions(TypedDict):
     executions: list[Execution]
 
 
+class TakeBack(TypedDict):
+    """How many steps to undo or redo (1)."""
+
+    steps: NotRequired[int]
+
+
+class TakenBack(TypedDict):
+    """What an undo or redo did (`done`: 0 or 1), and what is possible after it."""
+
+    undo: int
+    redo: int
+    done: int
+    version: int
+
+
 class Terminal(TypedDict):
     """A terminal."""
 
     name: str
     last_activity: str
+
+
+class UndoSteps(TypedDict):
+    """How many steps the asker can undo and redo."""
+
+    undo: int
+    redo: int
 
 
 class Unresolved(TypedDict):
@@ -434,6 +582,13 @@ class Version(TypedDict):
     """The server's version."""
 
     version: str
+
+
+class VersionName(TypedDict):
+    """A version's name."""
+
+    name: str
+    version: int
 
 
 class WantedKernel(TypedDict):
