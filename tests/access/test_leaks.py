@@ -403,7 +403,12 @@ NAMED: tuple[tuple[str, str, str, Any], ...] = (
         "/api/sessions",
         {"path": "home/stranger/a.txt", "type": "file", "kernel": {"id": "{}"}},
     ),
-    ("path", "POST", "/api/sessions", {"path": "{}", "type": "notebook", "kernel": {}}),
+    (
+        "path",
+        "POST",
+        "/api/sessions",
+        {"path": "{}", "type": "notebook", "kernel": {"name": "python3"}},
+    ),
     (
         "document_id",
         "POST",
