@@ -45,9 +45,18 @@ async def resolve_path(
             answer["unresolved"] = [{"scope": "kernel", "reason": reason}]
         else:
             seen = await asyncio.to_thread(_in_kernel, process.manager, path)
-            if seen is not None:
+            if seen is not None and await _may_know(request, identity, seen):
                 resolved.append({"scope": "kernel", "path": seen})
     return answer
+
+
+async def _may_know(request: Request, identity: Identity, seen: str) -> bool:
+    """Tell whether a file's existence may be told: what is in the contents is theirs to hide."""
+    disk: Disk = request.app.state.disk
+    if not Path(seen).is_relative_to(disk.root_dir):
+        return True
+    inside = Path(seen).relative_to(disk.root_dir).as_posix()
+    return await may(request.app.state.database, identity, "read", "contents", inside)
 
 
 async def _in_contents(disk: Disk, path: str) -> str | None:

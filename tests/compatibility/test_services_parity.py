@@ -71,7 +71,9 @@ def places(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stock(places):
     root, environment, base = places
-    with stock_server(root, base / "home", **environment) as client:
+    # notebook_shim, installed along with Jupyter Notebook, mixes nbconfig into config sections.
+    shim = "--ServerApp.jpserver_extensions={'notebook_shim': False}"
+    with stock_server(root, base / "home", shim, **environment) as client:
         yield client
 
 

@@ -185,6 +185,27 @@ class Api:
     async def patch_me(self) -> None:
         await self.http.patch("/api/me", json={"display_name": "Ada L."})
 
+    async def patch_lab(self) -> None:
+        path = "/lab/api/settings/@jupyterlab/notebook-extension:tracker"
+        await self.ask("PUT", path, {"raw": "{}"}, 204)
+        layout = {"data": {}, "metadata": {"id": "w"}}
+        await self.ask("PUT", "/lab/api/workspaces/w", layout, 204)
+
+    async def edit_text(self) -> None:
+        body = {"type": "file", "format": "text", "content": "one\n"}
+        await self.ask("PUT", "/api/contents/t.txt", body, 201)
+        room = {"format": "text", "type": "file"}
+        found = await self.http.put("/api/collaboration/session/t.txt", json=room)
+        self.made["text"] = found.json()["fileId"]
+        await self.ask("PUT", "/api/contents/t.txt", body | {"content": "two\n"})
+
+    async def name_a_version(self) -> None:
+        await self.ask("POST", f"/api/documents/{self.made['text']}/versions", {"name": "v"}, 201)
+
+    async def fork(self) -> None:
+        room = f"/api/collaboration/fork/text:file:{self.made['text']}"
+        await self.ask("PUT", room, {"title": "try"}, 201)
+
     async def people(self) -> None:
         user = await self.ask("POST", "/api/users", {"name": "bob"}, 201)
         group = await self.ask("POST", "/api/groups", {"name": "lab"}, 201)
@@ -232,7 +253,7 @@ async def test_after_every_action_a_client_holds_what_a_fresh_read_gives(
             await agree(follower, server.http, "connecting")
             api = Api(server.http)
             done = actions(api)
-            assert len(done) == 29
+            assert len(done) == 33
             for name, action in done:
                 await action()
                 await agree(follower, server.http, name)

@@ -174,6 +174,7 @@ async def test_a_dump_restored_in_place_has_another_epoch(database_url, sql):
     for (schema,) in schemas:
         await sql.execute(f"DROP SCHEMA {schema} CASCADE")
     await sql.execute("CREATE SCHEMA public")
+    await sql.execute("DROP PUBLICATION datastore")
     await sql.close()
     restored = subprocess.run(
         [restore, "-v", "ON_ERROR_STOP=1", "-q", database_url],
