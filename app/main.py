@@ -139,7 +139,7 @@ async def _running(
     app.state.culler = culler = Culler(database, host, waiters, settings)
     app.state.changes = changes = Changes(database, settings, host.server_id)
     app.state.revocations = revocations = Revocations(
-        database, authenticator, on_told=[app.state.homes.make, changes.see_again]
+        database, authenticator, on_told=[app.state.homes.make, changes.see_again, rooms.look]
     )
     # What dead servers left is settled first: documents are then saved as they are now.
     await host.open()

@@ -223,7 +223,7 @@ class Output(Base):
         ),
         withheld=("partition_id",),
         filters=("id", "execution_id", "kernel_id", "cell_id", "comm_id"),
-        scopes=(Scope("executions", "execution_id"), Scope("kernels", "kernel_id")),
+        scopes=(Scope("executions", "execution_id"), Scope("cells", "cell_id")),
     )
     __table_args__ = (
         CheckConstraint(

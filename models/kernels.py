@@ -47,7 +47,7 @@ class Kernelspec(Base):
         sent=("id", "name", "is_default", "spec", "resources"),
         withheld=("refreshed_at",),
         filters=("id", "name"),
-        scopes=(Scope("server"),),
+        scopes=(Scope("everyone"),),
     )
 
     id: Mapped[UuidKey]

@@ -46,7 +46,7 @@ class User(Base):
         ),
         withheld=("home_id", "home_path", "hub_name"),
         filters=("id", "name"),
-        scopes=(Scope("server"),),
+        scopes=(Scope("everyone"),),
     )
     __table_args__ = (
         CheckConstraint("name <> ''", name="name_not_empty"),
@@ -91,7 +91,7 @@ class Group(Base):
         sent=("id", "name", "created_at"),
         withheld=("hub_name",),
         filters=("id", "name"),
-        scopes=(Scope("server"),),
+        scopes=(Scope("everyone"),),
     )
     __table_args__ = (CheckConstraint("name <> ''", name="name_not_empty"),)
 

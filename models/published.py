@@ -9,13 +9,16 @@ docs/architecture.md.
 from dataclasses import dataclass
 from typing import Literal
 
-# `datastore_may`'s, and: "content" by id instead of path, "server" for what every user may see,
-# "user" for what is that user's alone (`datastore_readable`).
+# `datastore_may`'s, and: "content" by id instead of path, "cells" for what their documents say,
+# "everyone" for what every user may see, "user" for what is that user's alone
+# (`datastore_readable`).
 Resource = Literal[
+    "cells",
     "comms",
     "content",
     "contents",
     "documents",
+    "everyone",
     "executions",
     "kernels",
     "server",
@@ -28,7 +31,7 @@ Resource = Literal[
 class Scope:
     """What decides who may see a record: the resource whose id its `column` has.
 
-    `column` is null for what every user may see.
+    `column` is null for the resource as a whole.
     """
 
     resource: Resource

@@ -65,8 +65,10 @@ class Follower:
 
     @staticmethod
     def _id(table: str, record: dict[str, Any]) -> str:
-        if table == "config_sections":
+        if table in ("config_sections", "lab_workspaces"):
             return f"{record['user_id']}/{record['name']}"
+        if table == "lab_settings":
+            return f"{record['user_id']}/{record['schema_id']}"
         if table == "group_members":
             return f"{record['group_id']}/{record['user_id']}"
         return str(record["id"])

@@ -9,7 +9,9 @@ done twice a second until there is one again.
 
 import asyncio
 import logging
+import time
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,8 +32,8 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    values,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.auth.identity import Identity, TokenAuthenticator
 from app.db.engine import Database, async_url
@@ -77,6 +79,8 @@ class Revocations:
         self._database = database
         self._authenticator = authenticator
         self._watches: set[Watch] = set()
+        # Those that nobody has asked for yet.
+        self._new: set[Watch] = set()
         self._changed = asyncio.Event()
         self._news = False
         self._looked_at = datetime.now(UTC)
@@ -103,11 +107,13 @@ class Revocations:
         watch = Watch(identity, action, resource, target, on_ended)
         self._watches.add(watch)
         # What was revoked between the declaration's look and now.
+        self._new.add(watch)
         self._changed.set()
         try:
             yield watch
         finally:
             self._watches.discard(watch)
+            self._new.discard(watch)
 
     def open_tokens(self) -> set[uuid.UUID]:
         """Return the tokens that something is open with in this process."""
@@ -153,26 +159,33 @@ class Revocations:
         self._changed.set()
 
     async def _work(self) -> None:
+        look_at_all = True
+        look_again = 0.0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._changed.wait()
             try:
+                due = time.monotonic() >= look_again
+                if due:
+                    look_again = time.monotonic() + _LOOK_SECONDS
+                if due and self._watches and await self._something_expired():
+                    self._news = True
                 if self._news:
                     self._news = False
+                    look_at_all = True
                     for follow in self._on_told:
                         await follow()
-                if self._watches and (
-                    self._changed.is_set()
-                    or not self.listening.is_set()
-                    or await self._something_expired()
-                ):
-                    self._changed.clear()
-                    await self._look()
-                else:
-                    self._changed.clear()
+                self._changed.clear()
+                if self._watches and (look_at_all or not self.listening.is_set()):
+                    look_at_all = True
+                    await self._look(self._watches)
+                elif self._new:
+                    await self._look(self._new)
+                look_at_all = False
             except Exception as error:  # noqa: BLE001 (the database may be away for a while)
                 log.warning("looking for revoked permissions: %s", error)
+                look_at_all = True
                 self._changed.set()
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -188,26 +201,38 @@ class Revocations:
             self._looked_at, found = (await tx.execute(query)).one()
         return bool(found)
 
-    async def _look(self) -> None:
-        """Tell all that may not be open any longer."""
-        watches = list(self._watches)
-        rows = [
-            (n, w.identity.id, w.action, w.resource, w.target, w.identity.token_id)
-            for n, w in enumerate(watches)
-        ]
-        asked = values(
-            column("n", Integer),
-            column("user_id", Uuid),
-            column("action", String),
-            column("resource", String),
-            column("target", String),
-            column("token_id", Uuid),
-            name="asked",
-        ).data(rows)
+    async def _look(self, watches: Collection[Watch]) -> None:
+        """Tell those of these that may not be open any longer; each thing is asked for once."""
+        by_thing: dict[tuple[Any, ...], list[Watch]] = defaultdict(list)
+        for w in list(watches):
+            thing = (w.identity.id, w.action, w.resource, w.target, w.identity.token_id)
+            by_thing[thing].append(w)
+            self._new.discard(w)
+        things = list(by_thing)
+        users, actions, resources, targets, tokens = zip(*things, strict=True)
+        # Arrays, so that the statement is one however many there are.
+        asked = (
+            func.unnest(
+                cast(list(range(len(things))), ARRAY(Integer)),
+                cast(list(users), ARRAY(Uuid)),
+                cast(list(actions), ARRAY(String)),
+                cast(list(resources), ARRAY(String)),
+                cast(list(targets), ARRAY(String)),
+                cast(list(tokens), ARRAY(Uuid)),
+            )
+            .table_valued(
+                column("n", Integer),
+                column("user_id", Uuid),
+                column("action", String),
+                column("resource", String),
+                column("target", String),
+                column("token_id", Uuid),
+            )
+            .render_derived(name="asked")
+        )
         a = asked.c
-        # A column of nothing but nulls has no type of its own.
         valid_token = exists().where(
-            Token.id == cast(a.token_id, Uuid),
+            Token.id == a.token_id,
             Token.revoked_at.is_(None),
             or_(Token.expires_at.is_(None), Token.expires_at > func.now()),
             # Ours never change; the hub's are actions.
@@ -220,4 +245,5 @@ class Revocations:
         async with self._database.read(recorder=True) as tx:
             ended = (await tx.execute(select(a.n).where(~allowed))).scalars().all()
         for n in ended:
-            watches[n].end()
+            for watch in by_thing[things[n]]:
+                watch.end()

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 # How many snapshots and catchings up are read at once; the others wait their turn.
 _CONNECTIONS = 4
+# For asking what users may see, in the middle of these: never the same connections, or all of them
+# could be held by those who wait for one.
+_ASKING_CONNECTIONS = 2
 _COMMAND_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 # Between attempts to prune, and to remove what dead servers left of presence.
@@ -52,7 +55,7 @@ class Changes:
         visibility: Visibility | None = None,
     ) -> None:
         self.settings = settings
-        self.visibility: Visibility = visibility or AskDatabase(self.connection)
+        self.visibility: Visibility = visibility or AskDatabase(self._asking)
         self.presence = PresenceRows(database, server_id)
         self.server_id = server_id
         self.closed = asyncio.Event()
@@ -62,6 +65,7 @@ class Changes:
         )
         self._url = asyncpg_url(database.url)
         self._pool: asyncpg.Pool[Any] | None = None
+        self._asking_pool: asyncpg.Pool[Any] | None = None
         self._feeds: set[Feed] = set()
         self._sights: dict[uuid.UUID, tuple[Sight, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,17 +74,21 @@ class Changes:
 
     async def start(self) -> None:
         """Begin to read and to keep house; the database need not be there."""
-        self._pool = await asyncpg.create_pool(
+        self._pool = await self._make_pool(_CONNECTIONS)
+        self._asking_pool = await self._make_pool(_ASKING_CONNECTIONS)
+        self._spawn(self.reader.run(), "change reader")
+        self._spawn(self._keep_house(), "feed housekeeping")
+        self.presence.start()
+
+    async def _make_pool(self, size: int) -> "asyncpg.Pool[Any]":
+        return await asyncpg.create_pool(
             self._url,
             min_size=0,
-            max_size=_CONNECTIONS,
+            max_size=size,
             timeout=_CONNECT_SECONDS,
             command_timeout=_COMMAND_SECONDS,
             server_settings={"application_name": "jupyter-datastore feed"},
         )
-        self._spawn(self.reader.run(), "change reader")
-        self._spawn(self._keep_house(), "feed housekeeping")
-        self.presence.start()
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -94,8 +102,9 @@ class Changes:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.presence.close()
-        if self._pool is not None:
-            self._pool.terminate()
+        for pool in (self._pool, self._asking_pool):
+            if pool is not None:
+                pool.terminate()
 
     async def _keep_house(self) -> None:
         while True:
@@ -116,6 +125,13 @@ class Changes:
         if self._pool is None:
             raise UnavailableError("The feed has not started")
         async with self._pool.acquire(timeout=_COMMAND_SECONDS) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Any]:
+        if self._asking_pool is None:
+            raise UnavailableError("The feed has not started")
+        async with self._asking_pool.acquire(timeout=_COMMAND_SECONDS) as connection:
             yield connection
 
     # clients

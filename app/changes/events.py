@@ -19,15 +19,17 @@ def event_of(made: Frame, *, whole: bool) -> bytes:
     return f"{head}event: {made.type}\ndata: {made.text}\n\n".encode()
 
 
-async def events_of(changes: Changes, feed: Feed) -> AsyncIterator[bytes]:
-    """Yield events until the server closes; the client going away cancels it."""
+async def events_of(changes: Changes, feed: Feed, revoked: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield events until the server closes or access ends; the client's going cancels it."""
     first = hello(changes, feed)
     yield event_of(first, whole=False)
     closing = asyncio.ensure_future(changes.closed.wait())
+    ending = asyncio.ensure_future(revoked.wait())
+    over = {closing, ending, feed.worker}
     try:
-        while not closing.done() and not feed.worker.done():
+        while not any(one.done() for one in over):
             taking = asyncio.ensure_future(feed.take(changes.settings.feed_heartbeat_seconds))
-            await asyncio.wait({taking, closing, feed.worker}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({taking, *over}, return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
                 taking.cancel()
                 return
@@ -37,3 +39,4 @@ async def events_of(changes: Changes, feed: Feed) -> AsyncIterator[bytes]:
             yield event_of(made, whole=whole)
     finally:
         closing.cancel()
+        ending.cancel()

@@ -208,13 +208,16 @@ async def resolve(  # noqa: C901 (one pass over what was read)
     for delta, row, now, before in matches:
         table = TABLES[delta.table]
         groups: dict[tuple[Any, int, bool], list[Subscription]] = defaultdict(list)
+        hidden: set[Subscription] = set()
         for subscription in now:
             assert row is not None
             if subscription.feed.sight.sees(table, row.values):
                 number = sets[delta.table].index(subscription.columns)
                 groups[subscription.feed, number, _is_new(delta, subscription)].append(subscription)
+            elif delta.former:
+                hidden.add(subscription)  # moved to where its user sees nothing, maybe
         gone: dict[Any, list[Subscription]] = defaultdict(list)
-        for subscription in before:
+        for subscription in before | hidden:
             if not delta.former or any(
                 subscription.feed.sight.sees(table, values) for values in delta.former
             ):
@@ -269,7 +272,11 @@ def _is_new(delta: Delta, subscription: Subscription) -> bool:
     """Tell whether the record is new to a subscription that matches it now."""
     if delta.inserted:
         return True
-    return bool(delta.former) and not subscription.where.matches(delta.former[0])
+    if not delta.former:
+        return False
+    first = delta.former[0]
+    sight = subscription.feed.sight
+    return not (subscription.where.matches(first) and sight.sees(TABLES[delta.table], first))
 
 
 def _upsert(number: int, delta: Delta, record: str, *, new: bool) -> Piece:

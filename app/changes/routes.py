@@ -9,11 +9,12 @@ from fastapi.responses import StreamingResponse
 
 from app.auth.access import allow
 from app.auth.identity import Identity
+from app.auth.revocations import Revocations
 from app.changes.changes import Changes
 from app.changes.cursor import encode
 from app.changes.events import events_of
 from app.changes.feed import Feed
-from app.changes.pages import read_page
+from app.changes.pages import read_seen
 from app.changes.tables import TABLES, FeedTable, FeedTableError, table_named
 from app.changes.websocket import FeedSocket
 from app.errors import UnavailableError
@@ -67,7 +68,7 @@ async def read_table(
     if not changes.epoch:
         raise UnavailableError("The database cannot be reached now")
     async with changes.connection() as connection:
-        page = await read_page(
+        page = await read_seen(
             connection,
             found,
             where,
@@ -87,6 +88,7 @@ async def events(
 ) -> StreamingResponse:
     """Follow tables by server-sent events."""
     changes: Changes = request.app.state.changes
+    revocations: Revocations = request.app.state.revocations
     wanted = _subscriptions(request)
     cursor = request.headers.get("last-event-id") or request.query_params.get("cursor") or None
     opened = changes.open(identity)
@@ -102,8 +104,9 @@ async def events(
 
     async def stream() -> AsyncIterator[bytes]:
         try:
-            async for event in events_of(changes, made):
-                yield event
+            with revocations.watch(identity, "read", "api") as watch:
+                async for event in events_of(changes, made, watch.ended):
+                    yield event
         finally:
             await opened.__aexit__(None, None, None)
 

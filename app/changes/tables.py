@@ -6,6 +6,7 @@ a row is encoded once however many follow it.
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from app.errors import BadRequestError, NotFoundError
 from models import Base, codec
 from models.published import Published
 
+_LIKE_SPECIAL = re.compile("[/%_]")
 _DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 Value = str | int | bool | None
@@ -192,31 +194,31 @@ class FeedTable:
         self, where: Where, columns: Columns, after: str | None, limit: int
     ) -> tuple[str, list[Any]]:
         """The query, and its parameters, for a page of the records that match, in id order."""
-        query: Select[Any] = select(*self.selected((columns,))).order_by(*self.ids).limit(limit)
+        shape = tuple((name, value is None) for name, value in where.equals)
+        text, names, processors = _page(
+            self.name, shape, bool(where.prefix), columns, after is not None
+        )
+        given: dict[str, Any] = {"page_limit": limit}
         for name, value in where.equals:
-            column = self.table.c[name]
-            query = query.where(
-                column.is_(None) if value is None else column == _of_column(column, value)
-            )
+            if value is not None:
+                given[f"equal_{name}"] = _of_column(self.table.c[name], value)
         if where.prefix:
-            path = self.table.c.path
-            query = query.where(
-                or_(path == where.prefix, path.startswith(where.prefix + "/", autoescape=True))
-            )
+            given["prefix"] = where.prefix
+            given["beneath"] = _LIKE_SPECIAL.sub(r"/\g<0>", where.prefix + "/") + "%"
         if after is not None:
-            query = query.where(tuple_(*self.ids) > tuple_(*self._place(after)))
-        return compiled(query)
+            given.update(self._place(after))
+        return text, [_processed(processors.get(name), given[name]) for name in names]
 
-    def _place(self, after: str) -> list[ColumnElement[Any]]:
-        """The values of the id columns of the record with this id."""
+    def _place(self, after: str) -> dict[str, Any]:
+        """The parameters that say which record's id this is."""
         parts = after.split("/", len(self.ids) - 1)
         try:
             if len(parts) != len(self.ids):
                 raise ValueError(after)
-            return [
-                bindparam(f"after_{column.name}", _of_column(column, part), column.type)
+            return {
+                f"after_{column.name}": _of_column(column, part)
                 for column, part in zip(self.ids, parts, strict=True)
-            ]
+            }
         except ValueError as error:
             raise FeedTableError(f"{after} is no id of {self.name}", reason="bad_value") from error
 
@@ -231,17 +233,14 @@ def _of_column(column: Column[Any], value: Any) -> Any:
     return codec.decode_text(value) if isinstance(value, str) else value
 
 
-def compiled(query: Select[Any]) -> tuple[str, list[Any]]:
-    """Return a query's text for asyncpg and its parameters in order."""
+def compiled(query: Select[Any]) -> tuple[str, list[str], Mapping[str, Any]]:
+    """Return a query's text for asyncpg, its parameters' names in order, and their processors."""
     made = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    names = cast("list[str]", made.positiontup)
-    processors = made._bind_processors
-    values = []
-    for name in names:
-        value = made.params[name]
-        process = processors.get(name)
-        values.append(process(value) if callable(process) else value)
-    return str(made), values
+    return str(made), cast("list[str]", made.positiontup), made._bind_processors
+
+
+def _processed(process: Any, value: Any) -> Any:
+    return process(value) if callable(process) else value
 
 
 def _is_text(kind: Any) -> bool:
@@ -262,6 +261,30 @@ def _as_json(column: Column[Any]) -> ColumnElement[Any]:
     if isinstance(kind, LargeBinary):
         return func.datastore_base64(column)
     return column
+
+
+@lru_cache(maxsize=4096)
+def _page(
+    name: str, equals: tuple[tuple[str, bool], ...], prefix: bool, columns: Columns, after: bool
+) -> tuple[str, list[str], Mapping[str, Any]]:
+    """The query for a page, made once for all values: of columns, and whether these are null."""
+    table = TABLES[name]
+    limit: Any = bindparam("page_limit", type_=Integer)
+    query = select(*table.selected((columns,))).order_by(*table.ids).limit(limit)
+    for column_name, is_null in equals:
+        column = table.table.c[column_name]
+        wanted: Any = bindparam(f"equal_{column_name}", type_=column.type)
+        query = query.where(column.is_(None) if is_null else column == wanted)
+    if prefix:
+        path = table.table.c.path
+        beneath: Any = bindparam("beneath", type_=path.type)
+        query = query.where(
+            or_(path == bindparam("prefix", type_=path.type), path.like(beneath, escape="/"))
+        )
+    if after:
+        place = (bindparam(f"after_{c.name}", type_=c.type) for c in table.ids)
+        query = query.where(tuple_(*table.ids) > tuple_(*place))
+    return compiled(query)
 
 
 @lru_cache(maxsize=4096)

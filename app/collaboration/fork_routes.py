@@ -54,13 +54,14 @@ async def get_timeline(
 async def walk_timeline(
     room_name: str,  # noqa: ARG001 (front ends send another's)
     request: Request,
-    _: Reader,
+    identity: Reader,
 ) -> Response:
     """Walk a timeline, `forkRoom`: `action` undo or redo by `steps`, or restore, which ends it."""
     forks: Forks = request.app.state.forks
     query = request.query_params
     timeline = forks.timelines.get(query.get("forkRoom", ""))
-    if timeline is None:
+    rooms: Rooms = request.app.state.rooms
+    if timeline is None or await rooms.rights(identity, timeline.document_id) is None:
         # The front end reads `error`; every error has Jupyter's `message` too.
         missing = "Fork document not found"
         answer = {"code": 404, "error": missing, "message": missing, "reason": None}
@@ -117,6 +118,8 @@ async def delete_fork(
     found = await forks.find(fork_id)
     document = await documents.find(document_id=str(found.document_id), any_type=True)
     right = await request.app.state.rooms.rights(identity, document.id)
+    if right is None:
+        raise NotFoundError(f"No such fork: {fork_id}")
     if right != "write":
         raise ForbiddenError("You may not change this document")
     fork = await forks.delete(fork_id, merge=merge == "true", actor_id=identity.id)

@@ -146,6 +146,13 @@ class Forks:
         for name in list(self._rooms):
             await self._save(name)
 
+    def open_rooms(self) -> list[tuple[uuid.UUID, ApartRoom]]:
+        """Return the rooms of forks and timelines, with the documents that they are of."""
+        return [
+            *((fork.document_id, room) for fork, room in self._rooms.values()),
+            *((one.document_id, one.room) for one in self.timelines.values()),
+        ]
+
     # Timelines
 
     async def timeline(self, document_id: uuid.UUID) -> tuple[str, Timeline]:

@@ -24,6 +24,8 @@ from models import CollaborationSession
 log = logging.getLogger(__name__)
 
 GLOBAL_AWARENESS = "JupyterLab:globalAwareness"
+FORBIDDEN = 4403
+REVOKED = "you may not read this any more"
 _POLL_SECONDS = 1.0
 _SETTLE_SECONDS = 5.0
 
@@ -167,34 +169,40 @@ class Rooms:
         """Look every second for what no notice told: versions, renames, deletions, rights."""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            rooms = dict(self._rooms)
-            if not rooms:
-                continue
             try:
-                async with self._database.read(recorder=True) as tx:
-                    found = (await tx.execute(queries.versions(list(rooms)))).all()
-                known = {row.id: row for row in found}
-                for document_id, room in rooms.items():
-                    row = known.get(document_id)
-                    if row is None:
-                        room.broken = True
-                        room.end(UNSOUND, {"reason": "document_deleted", "reloadable": False})
-                        continue
-                    room.stored_elsewhere(row.version)
-                    if room.path != row.path:
-                        room.path = row.path
-                        await self._store.tell_opened(document_id)
-                    await self._check_rights(room)
+                await self.look()
             except Exception as error:  # noqa: BLE001 (the database may be away; it comes back)
                 log.warning("rooms are not looked after now: %s", error)
 
-    async def _check_rights(self, room: DocumentRoom) -> None:
-        asked: dict[uuid.UUID, str | None] = {}
+    async def look(self) -> None:
+        """See what became of the documents of open rooms, and who may still be in them."""
+        for document_id, apart in self.forks.open_rooms():
+            await self._check_rights(apart, document_id)
+        rooms = dict(self._rooms)
+        if not rooms:
+            return
+        async with self._database.read(recorder=True) as tx:
+            found = (await tx.execute(queries.versions(list(rooms)))).all()
+        known = {row.id: row for row in found}
+        for document_id, room in rooms.items():
+            row = known.get(document_id)
+            if row is None:
+                room.broken = True
+                room.end(UNSOUND, {"reason": "document_deleted", "reloadable": False})
+                continue
+            room.stored_elsewhere(row.version)
+            if room.path != row.path:
+                room.path = row.path
+                await self._store.tell_opened(document_id)
+            await self._check_rights(room, document_id)
+
+    async def _check_rights(self, room: RoomBase, document_id: uuid.UUID) -> None:
+        # Two tokens of one person may be for different actions.
+        asked: dict[tuple[uuid.UUID, uuid.UUID | None], str | None] = {}
         for peer in list(room.peers):
-            if peer.identity.id not in asked:
-                asked[peer.identity.id] = await self.rights(peer.identity, room.document_id)
-            right = asked[peer.identity.id]
-            peer.may_write = right == "write"
-            if right is None:
-                with contextlib.suppress(KeyError):
-                    peer.end(4403, "you may not read this any more")
+            key = peer.identity.id, peer.identity.token_id
+            if key not in asked:
+                asked[key] = await self.rights(peer.identity, document_id)
+            peer.may_write = asked[key] == "write"
+            if asked[key] is None:
+                peer.end(FORBIDDEN, REVOKED)

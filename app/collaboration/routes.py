@@ -11,12 +11,13 @@ from starlette.websockets import WebSocket
 
 from app.auth.access import allow
 from app.auth.identity import Identity
+from app.auth.revocations import Revocations
 from app.collaboration import notices, protocol
 from app.collaboration.forks import Forks
 from app.collaboration.peer import Peer
 from app.collaboration.protocol import BadFrameError
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
-from app.collaboration.rooms import GLOBAL_AWARENESS, Rooms
+from app.collaboration.rooms import FORBIDDEN, GLOBAL_AWARENESS, REVOKED, Rooms
 from app.documents import trust
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
@@ -103,9 +104,14 @@ async def enter_room(
             return
     peer = rooms.peer(identity, right)
     events: Events = websocket.app.state.events
+    revocations: Revocations = websocket.app.state.revocations
     notices.tell_presence(events, name, identity.name, "join")
     try:
-        await _serve(websocket, room, peer)
+        # The token, and whether its user is one; what they may in the room, `Rooms` asks.
+        with revocations.watch(
+            identity, "read", "api", on_ended=lambda: peer.end(FORBIDDEN, REVOKED)
+        ):
+            await _serve(websocket, room, peer)
     finally:
         room.leave(peer)
         rooms.left(room)
@@ -119,7 +125,7 @@ async def _apart(websocket: WebSocket, name: str, identity: Identity) -> tuple[R
     document_id, room = await forks.enter(name)
     right = await websocket.app.state.rooms.rights(identity, document_id)
     if right is None:
-        raise NotFoundError(f"No such room: {name}")
+        raise NotFoundError(f"No such fork: {name}")
     return room, right
 
 

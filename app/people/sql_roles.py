@@ -5,13 +5,14 @@ The database user of the server must be allowed to create roles (`CREATEROLE`).
 
 import re
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, any_, column, delete, func, literal, select, table
+from sqlalchemy.dialects.postgresql import ARRAY, OID, insert
 from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import Transaction
 from app.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError
 from models import SqlRole, User
+from models.publication import NAME
 
 _LONGEST = 63  # PostgreSQL's identifiers, in bytes
 
@@ -19,7 +20,8 @@ _LONGEST = 63  # PostgreSQL's identifiers, in bytes
 async def create_sql_role(tx: Transaction, user: User, role: str | None, password: str) -> str:
     """Make a login of a user, or give it a new password; return the role's name.
 
-    Names belong to the whole cluster, so the default one begins with the database's.
+    Names belong to the whole cluster, so the default one begins with the database's. On a replica
+    the row comes from the publisher, and the login alone is made; NotFoundError without the row.
     """
     if role is None:
         database = (await tx.execute(select(func.current_database()))).scalar_one()
@@ -27,19 +29,30 @@ async def create_sql_role(tx: Transaction, user: User, role: str | None, passwor
     if not role or len(role.encode()) > _LONGEST or role.startswith("pg_"):
         raise BadRequestError(f"{role!a} cannot be a role's name")
     owner = select(SqlRole.user_id).where(SqlRole.role_name == role)
-    if (await tx.execute(owner)).scalar_one_or_none() not in (None, user.id):
+    owner_id = (await tx.execute(owner)).scalar_one_or_none()
+    if owner_id not in (None, user.id):
         raise ConflictError(f"The role {role!a} is another user's")
+    if owner_id is None and await _is_replica(tx):
+        raise NotFoundError(
+            f"This database follows another, which has no SQL login {role!a} of {user.name!a}: "
+            "make it there first, and give its name with --role"
+        )
     try:
         await tx.execute(select(func.datastore_create_login(role, password)))
     except DBAPIError as error:
         raise _explained(error) from error
-    statement = insert(SqlRole).values(role_name=role, user_id=user.id)
-    await tx.execute(statement.on_conflict_do_nothing())
+    if owner_id is None:
+        statement = insert(SqlRole).values(role_name=role, user_id=user.id)
+        await tx.execute(statement.on_conflict_do_nothing())
     return role
 
 
 async def drop_sql_role(tx: Transaction, user: User, role: str | None) -> None:
-    """Remove a user's log-ins, or the one named, and end their connections."""
+    """Remove a user's log-ins, or the one named, and end their connections.
+
+    On a replica the rows stay: they are the publisher's.
+    """
+    is_replica = await _is_replica(tx)
     query = select(SqlRole.role_name).where(SqlRole.user_id == user.id)
     if role is not None:
         query = query.where(SqlRole.role_name == role)
@@ -51,7 +64,25 @@ async def drop_sql_role(tx: Transaction, user: User, role: str | None) -> None:
             await tx.execute(select(func.datastore_drop_login(name)))
         except DBAPIError as error:
             raise _explained(error) from error
-        await tx.execute(delete(SqlRole).where(SqlRole.role_name == name))
+        if not is_replica:
+            await tx.execute(delete(SqlRole).where(SqlRole.role_name == name))
+
+
+async def _is_replica(tx: Transaction) -> bool:
+    """Tell whether this database's tables are filled by a datastore's publication."""
+    subscriptions = table(
+        "pg_subscription", column("subdbid", OID), column("subpublications", ARRAY(Text))
+    )
+    databases = table("pg_database", column("oid", OID), column("datname", Text))
+    query = (
+        select(subscriptions.c.subdbid)
+        .join(databases, databases.c.oid == subscriptions.c.subdbid)
+        .where(
+            databases.c.datname == func.current_database(),
+            literal(NAME) == any_(subscriptions.c.subpublications),
+        )
+    )
+    return (await tx.execute(select(query.exists()))).scalar_one()
 
 
 def _explained(error: DBAPIError) -> ConflictError | ForbiddenError:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Boolean, Row, Table, Text, func, select
+from sqlalchemy import cast as cast_sql
 
 from app.db.engine import Transaction
 from app.recorder.operations import CellTarget, Keeper
@@ -91,7 +92,8 @@ class Answered:
 async def find_places(tx: Transaction, kernel_id: str, announced: list[Announced]) -> None:
     """Find where executions belong: in the kernel's session whose notebook has the cell.
 
-    Without such a cell it is the kernel's only session, if there is just one.
+    The asker must be allowed to execute the notebook, as over HTTP: a client of the kernel names
+    what cell it likes. Without such a cell it is the kernel's only session, if there is just one.
     """
     living = select(_SESSIONS.c.id, _SESSIONS.c.path, _SESSIONS.c.document_id).where(
         _SESSIONS.c.kernel_id == kernel_id, _SESSIONS.c.ended_at.is_(None)
@@ -100,20 +102,23 @@ async def find_places(tx: Transaction, kernel_id: str, announced: list[Announced
     only = Place(sessions[0].id, sessions[0].path) if len(sessions) == 1 else Place()
     documents = {row.document_id for row in sessions if row.document_id is not None}
     wanted = {encode_text(item.cell_id) for item in announced if item.cell_id is not None}
-    cells: dict[str, list[Row[uuid.UUID, str, int, str]]] = {}
-    if documents and wanted:
+    cells: dict[tuple[uuid.UUID, str], list[Row[uuid.UUID, str, int, str]]] = {}
+    askers = {item.actor_id for item in announced} if documents and wanted else set()
+    for actor_id in sorted(askers):
+        notebook = cast_sql(_CELLS.c.notebook_id, Text)
         query = select(
             _CELLS.c.notebook_id, _CELLS.c.cell_id, _CELLS.c.version, _CELLS.c.source
         ).where(
             _CELLS.c.notebook_id.in_(documents),
             _CELLS.c.cell_id.in_(wanted),
             _CELLS.c.cell_type == "code",
+            func.datastore_may(actor_id, "execute", "documents", notebook, type_=Boolean),
         )
         for row in await tx.execute(query):
-            cells.setdefault(row.cell_id, []).append(row)
+            cells.setdefault((actor_id, row.cell_id), []).append(row)
     for item in announced:
         item.place = only
-        found = cells.get(encode_text(item.cell_id or ""), [])
+        found = cells.get((item.actor_id, encode_text(item.cell_id or "")), [])
         for session in sessions:
             cell = next((cell for cell in found if cell.notebook_id == session.document_id), None)
             if cell is not None and item.cell_id is not None:

@@ -4,6 +4,7 @@ The tables below say who may do what. A route or a table that is not in them fai
 does an answer that tells a thing one may not see from one that is not there.
 """
 
+import json
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -308,36 +309,34 @@ def url_of(case: Case, route: str, values: dict[str, str]) -> str:
 
 
 async def status_of(made: World, person: str, route: str, case: Case, values: dict) -> tuple:
-    """Return the status of an answer and its text."""
+    """Return the status of an answer, its text and its headers."""
     method, url = route.partition(" ")[0], url_of(case, route, values)
     if method == "WEBSOCKET":
         address = f"ws://{made.server.address}{url}"
         try:
             async with websockets.connect(address, additional_headers=made.headers(person)):
-                return 101, ""
+                return 101, "", {}
         except websockets.InvalidStatus as error:
-            return error.response.status_code, error.response.body.decode()
+            response = error.response
+            return response.status_code, response.body.decode(), _told(response.headers.raw_items())
     answer = await made.ask(person, method, url, json=case.body)
-    return answer.status_code, answer.text
+    return answer.status_code, answer.text, _told(answer.headers.multi_items())
+
+
+def _told(headers: Any) -> dict[str, str]:
+    """Return the headers that may tell something; a length is its text's, which is compared."""
+    return {k.lower(): v for k, v in headers if k.lower() not in ("date", "content-length")}
 
 
 async def test_routes(made: World) -> None:
     """Each route lets through whom the table says, and tells nobody else what there is."""
-    async with made.database.read(as_server=True) as tx:
-        token_id = (
-            await tx.execute(
-                text("SELECT id FROM tokens WHERE user_id = :u AND revoked_at IS NULL"),
-                {"u": made.users["olga"]},
-            )
-        ).scalars()
-        made.ids["token_id"] = str(next(iter(token_id)))
     wrong = []
     for route, case in ROUTES.items():
         values = {**OTHERS, **made.ids, "path": case.path}
         for person in KINDS:
             if person in case.allowed and (case.denied_only or case.allowed == PUBLIC):
                 continue
-            status, said = await status_of(made, person, route, case, values)
+            status, said, headers = await status_of(made, person, route, case, values)
             if person in case.allowed:
                 fine = status not in (403, 404) and status < 500
                 if route == "POST /api/me/password":
@@ -357,6 +356,8 @@ async def test_routes(made: World) -> None:
                 hidden = [*made.ids.values(), case.path or "\0", *_paths(case.body)]
                 if _without(said, hidden) != _without(nothing[1], ABSENT.values()):
                     wrong.append((route, person, "told from nothing", said, nothing[1]))
+                if headers != nothing[2]:
+                    wrong.append((route, person, "told by headers", headers, nothing[2]))
                 fine = fine and nothing[0] == status
             if not fine:
                 wrong.append((route, person, status, said[:200]))
@@ -371,6 +372,79 @@ def _without(said: str, names: Any) -> str:
     for name in sorted(names, key=len, reverse=True):
         said = said.replace(name, "*")
     return said
+
+
+# Requests that name a thing elsewhere than in their path; `{}` is the thing, or one that is not.
+# A stranger asks, who has a kernel and a file.
+NAMED: tuple[tuple[str, str, str, Any], ...] = (
+    (
+        "kernel_id",
+        "POST",
+        "/api/permissions",
+        {"kernel_id": "{}", "role": "viewer", "user": "olga"},
+    ),
+    ("path", "POST", "/api/permissions", {"path": "{}", "role": "viewer", "user": "olga"}),
+    ("kernel_id", "POST", "/api/share-links", {"kernel_id": "{}", "role": "viewer"}),
+    ("path", "POST", "/api/share-links", {"path": "{}", "role": "viewer"}),
+    ("kernel_id", "GET", "/api/permissions?kernel_id={}", None),
+    ("path", "GET", "/api/permissions?path={}", None),
+    ("kernel_id", "GET", "/api/executions?kernel_id={}", None),
+    ("document_id", "GET", "/api/executions?document_id={}", None),
+    ("session_id", "GET", "/api/executions?session_id={}", None),
+    ("path", "GET", "/api/executions?path={}", None),
+    ("kernel_id", "GET", "/api/datastore/tables/outputs?kernel_id={}", None),
+    ("execution_id", "GET", "/api/datastore/tables/outputs?execution_id={}", None),
+    ("document_id", "GET", "/api/datastore/tables/cells?notebook_id={}", None),
+    ("path", "GET", "/api/datastore/tables/contents?path={}", None),
+    ("path", "GET", "/api/datastore/tables/contents?path_prefix={}", None),
+    (
+        "kernel_id",
+        "POST",
+        "/api/sessions",
+        {"path": "home/stranger/a.txt", "type": "file", "kernel": {"id": "{}"}},
+    ),
+    (
+        "path",
+        "POST",
+        "/api/sessions",
+        {"path": "{}", "type": "notebook", "kernel": {"name": "python3"}},
+    ),
+    (
+        "document_id",
+        "POST",
+        "/api/kernels/{own}/execute",
+        {"document_id": "{}", "cell_id": "x", "code": "1"},
+    ),
+    ("path", "POST", "/api/kernels/{own}/execute", {"path": "{}", "cell_id": "x", "code": "1"}),
+    ("path", "POST", "/api/contents/home/stranger", {"copy_from": "{}"}),
+    ("path", "PATCH", "/api/contents/home/stranger/a.txt", {"path": "{}"}),
+    ("path", "POST", "/api/contents/refresh", {"path": "{}"}),
+    ("path", "GET", "/api/resolvePath?path={}", None),
+    ("path", "GET", "/api/resolvePath?path={}&kernel={own}", None),
+)
+
+
+async def test_what_is_named_elsewhere_is_told_from_nothing_nowhere(made: World) -> None:
+    """Status, body and headers are those of a thing that is not there."""
+    file_model = {"type": "file", "format": "text", "content": "mine"}
+    put = await made.ask("stranger", "PUT", "/api/contents/home/stranger/a.txt", json=file_model)
+    assert put.status_code == 201, put.text
+    kernel = await made.ask("stranger", "POST", "/api/kernels", json={"name": "python3"})
+    assert kernel.status_code == 201, kernel.text
+    wrong = []
+    for name, method, path, body in NAMED:
+        said = []
+        for thing in ({**made.ids, "path": TEXT}[name], ABSENT[name]):
+            url = path.replace("{own}", kernel.json()["id"]).replace("{}", thing)
+            sent = None if body is None else json.loads(json.dumps(body).replace("{}", thing))
+            answer = await made.ask("stranger", method, url, json=sent)
+            text_said = re.sub(r'"cursor": ?"[^"]*"', "", _without(answer.text, [thing]))
+            said.append((answer.status_code, text_said, _told(answer.headers.multi_items())))
+        if said[0] != said[1] or said[0][0] >= 500:
+            wrong.append((method, path, *said))
+    gone = await made.ask("stranger", "DELETE", f"/api/kernels/{kernel.json()['id']}")
+    assert gone.status_code == 204
+    assert wrong == []
 
 
 async def test_listings_show_what_one_may_see(made: World) -> None:

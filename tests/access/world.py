@@ -80,13 +80,15 @@ async def world(root_dir: Path, database_url: str, data_dir: Path) -> AsyncItera
 
 async def _people(server: LiveServer, database: Database) -> World:
     tokens: dict[str, str | None] = {"anonymous": None, "void token": "no-such", "admin": TOKEN}
-    users = {}
+    users, ids = {}, {}
     async with database.transaction() as tx:
         users["admin"] = (await people.find_user(tx, "admin")).id
         for name in ("olga", *SHARED_WITH):
             user = await people.create_user(tx, name)
             users[name] = user.id
-            tokens[name] = (await people.create_token(tx, user, "test"))[1]
+            token, tokens[name] = await people.create_token(tx, user, "test")
+            if name == "olga":
+                ids["token_id"] = str(token.id)
         olga = await people.find_user(tx, "olga")
         void, tokens["void token"] = await people.create_token(tx, olga, "void")
         await people.revoke_token(tx, void.id)
@@ -96,7 +98,7 @@ async def _people(server: LiveServer, database: Database) -> World:
             tx, target=await people.target_of(tx), actions=["read", "execute"], user=olga
         )
     await server.app.state.homes.make()
-    return World(server, database, tokens, users)
+    return World(server, database, tokens, users, ids)
 
 
 async def _things(made: World, root_dir: Path) -> None:
@@ -148,6 +150,7 @@ async def _things(made: World, root_dir: Path) -> None:
     assert checkpoint.status_code == 201, checkpoint.text
     config = await made.ask("olga", "PUT", "/api/config/notebook", json={"a": 1})
     assert config.status_code == 204
+    assert (await made.ask("olga", "GET", "/api/kernelspecs")).status_code == 200
     link = await made.ask(
         "olga", "POST", "/api/share-links", json={"path": FOLDER, "role": "viewer"}
     )

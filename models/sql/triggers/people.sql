@@ -6,8 +6,12 @@ CREATE OR REPLACE TRIGGER group_members_tell AFTER INSERT OR UPDATE OR DELETE ON
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
 CREATE OR REPLACE TRIGGER permissions_tell AFTER INSERT OR UPDATE OR DELETE ON permissions
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
-CREATE OR REPLACE TRIGGER sessions_tell AFTER UPDATE OF ended_at, kernel_id, document_id ON sessions
+-- A kernel is seen with its session's document, and so is what ran in it.
+CREATE OR REPLACE TRIGGER sessions_tell
+AFTER INSERT OR UPDATE OF ended_at, kernel_id, document_id ON sessions
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
+CREATE OR REPLACE TRIGGER documents_tell AFTER DELETE ON documents
+FOR EACH ROW EXECUTE FUNCTION datastore_tell_access();
 CREATE OR REPLACE TRIGGER contents_tell AFTER UPDATE OF path ON contents
 FOR EACH STATEMENT EXECUTE FUNCTION datastore_tell_access();
 

@@ -98,3 +98,31 @@ async def test_a_revoked_token_ends_its_feed(settings: Settings, database_url: s
                 await socket.wait_closed()
             assert socket.close_code == 1008
         await sql.close()
+
+
+async def test_many_people_begin_at_once(settings: Settings, database_url: str, tmp_path: Path):
+    """Snapshots hold connections while it is asked who sees what: that must not wait for them."""
+    settings.watch_files = False
+    async with live(settings, database_url, tmp_path / "data") as server:
+        sql = await asyncpg.connect(asyncpg_url(database_url))
+        names = [f"person{n}" for n in range(12)]
+        await sql.execute(
+            "WITH person AS (INSERT INTO users (id, name)"
+            " SELECT gen_random_uuid(), n FROM unnest($1::text[]) n RETURNING id, name)"
+            " INSERT INTO tokens (id, user_id, name, prefix, hash)"
+            " SELECT gen_random_uuid(), id, 't', name, sha256(name::bytea) FROM person",
+            names,
+        )
+        await sql.execute(
+            "INSERT INTO contents (id, path, name, type)"
+            " VALUES (gen_random_uuid(), 'n', 'n', 'file')"
+        )
+        await sql.close()
+
+        async def begin(name: str) -> dict[str, dict]:
+            async with following(server, {"c": {"table": "contents"}}, token=name) as follower:
+                return follower.records["c"]
+
+        async with asyncio.timeout(30):
+            found = await asyncio.gather(*(begin(name) for name in names))
+        assert found == [{}] * len(names)

@@ -6,6 +6,7 @@ import uuid
 import psycopg
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import make_url
 
 from app.cli import main
 from app.db import migrations
@@ -282,3 +283,71 @@ def test_passwords_are_not_kept(url: str):
     assert without_password("postgresql+psycopg://u:secret@h:1/db?password=also&x=1") == (
         "postgresql://u@h:1/db?x=1"
     )
+
+
+def test_an_sql_login_sees_on_the_replica_what_its_person_may(url: str, target: str):
+    """The row that says whose a login is comes from the publisher; the login is of each cluster."""
+    publisher, replica = ("--database-url", url), ("--database-url", target)
+    assert run("user", "create", "grace", *publisher)[0] == 0
+    execute(
+        url,
+        "INSERT INTO kernels (id, name, owner_id, connection_info)"
+        " SELECT 'graces', 'python3', id, '{\"key\": 1}' FROM users WHERE name = 'grace'",
+    )
+    execute(
+        url,
+        "INSERT INTO executions (id, kernel_id, incarnation, actor_id, run_as_id, client, msg_id,"
+        " code, source_hash) SELECT (left(datastore_id_at(now())::text, 14) ||"
+        " substr(id::text, 15))::uuid, 'graces', 1, id, id, 'api', 'm', '1', ''"
+        " FROM users WHERE name = 'grace'",
+    )
+    made = add_replica(url, target)
+    role = f"grace_{uuid.uuid4().hex[:8]}"
+    login = ("user", "sql-role", "grace", "--role", role)
+    code, said = run(*login, *replica)
+    assert code != 0
+    assert "make it there first" in said
+    assert run(*login, *publisher)[0] == 0
+    eventually(lambda: one(target, "SELECT count(*) FROM sql_roles") == 1)
+    code, said = run(*login, *replica)
+    assert code == 0, said
+    password = dict(line.split() for line in said.splitlines())["password"]
+    reach = make_url(target).set(username=role, password=password)
+    with psycopg.connect(
+        reach.render_as_string(hide_password=False).replace("postgresql+psycopg", "postgresql"),
+        autocommit=True,
+    ) as analyst:
+
+        def sees() -> int:
+            query = "SELECT count(*) FROM analytics.execution_history"
+            return analyst.execute(query).fetchone()[0]
+
+        everything = one(target, "SELECT count(*) FROM executions")
+        assert everything > 20
+        assert sees() == 1
+        analyst.execute("SET default_transaction_read_only = off")
+        for refused in (
+            "SELECT connection_info FROM public.kernels",
+            "SELECT * FROM public.sql_roles",
+            "UPDATE public.executions SET code = '2'",
+            "SET ROLE datastore_request",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                analyst.execute(refused)
+        # What is granted and taken away at the publisher holds here too.
+        execute(
+            url,
+            "INSERT INTO permissions (id, subject, user_id, resource, kernel_id, actions)"
+            " SELECT gen_random_uuid(), 'user', u.id, 'kernels', k.id, '{read}' FROM users u,"
+            " kernels k WHERE u.name = 'grace' AND k.id <> 'graces'",
+        )
+        eventually(lambda: sees() == everything)
+        execute(url, "DELETE FROM permissions")
+        eventually(lambda: sees() == 1)
+        execute(url, "UPDATE users SET disabled_at = now() WHERE name = 'grace'")
+        eventually(lambda: sees() == 0)
+    assert differences(url, made.name) == {}
+    assert run("user", "sql-role", "grace", "--drop", *replica)[0] == 0
+    assert one(target, "SELECT count(*) FROM sql_roles") == 1
+    assert run("user", "sql-role", "grace", "--drop", *publisher)[0] == 0
+    eventually(lambda: one(target, "SELECT count(*) FROM sql_roles") == 0)
