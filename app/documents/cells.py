@@ -38,9 +38,9 @@ def insert(editor: NotebookEditor, body: dict[str, Any]) -> str:
         "source": _text(body, "source") or "",
         "metadata": _object(body, "metadata") or {},
     }
-    if (attachments := _object(body, "attachments")) is not None:
+    if (attachments := _attachments(body)) is not None:
         cell["attachments"] = attachments
-    place = _place(memory, body, memory.order)
+    place = _place(body, memory.order)
     with memory.edit():
         memory.cells.insert(place, new_ycell(cell))
     return cell_id
@@ -64,7 +64,7 @@ def change(editor: NotebookEditor, cell_id: str, body: dict[str, Any]) -> None:
     if (metadata := _object(body, "metadata")) is not None:
         _merge_metadata(memory, state, metadata)
     if "attachments" in body:
-        attachments = _object(body, "attachments")
+        attachments = _attachments(body)
         with memory.edit():
             if attachments is not None:
                 state.ymap["attachments"] = values.to_y(attachments)
@@ -91,7 +91,7 @@ def move(editor: NotebookEditor, cell_id: str, body: dict[str, Any]) -> None:
     memory = editor.memory
     _state(memory, cell_id)
     others = [one for one in memory.order if one != cell_id]
-    place = _place(memory, body, others, required=True)
+    place = _place(body, others, required=True)
     if [*others[:place], cell_id, *others[place:]] != memory.order:
         _make_again(memory, cell_id, place)
 
@@ -185,9 +185,7 @@ def _clear(memory: NotebookMemory, state: CellState) -> None:
             state.ymap["execution_count"] = None
 
 
-def _place(
-    memory: NotebookMemory, body: dict[str, Any], order: list[str], *, required: bool = False
-) -> int:
+def _place(body: dict[str, Any], order: list[str], *, required: bool = False) -> int:
     given = [name for name in ("index", "before", "after") if body.get(name) is not None]
     if len(given) > 1 or (required and not given):
         raise BadRequestError("The place is one of index, before and after")
@@ -198,7 +196,7 @@ def _place(
         if type(value) is not int or not 0 <= value <= len(order):
             raise BadRequestError(f"index must be a number from 0 to {len(order)}")
         return value
-    if value not in memory.states or value not in order:
+    if value not in order:
         raise NotFoundError(f"No such cell: {value}")
     return order.index(value) + (given[0] == "after")
 
@@ -221,6 +219,14 @@ def _text(body: dict[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise BadRequestError(f"{name} must be a string")
     return value
+
+
+def _attachments(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Return attachments by name, each an object: a file with another kind cannot be written."""
+    attachments = _object(body, "attachments")
+    if not all(isinstance(one, dict) for one in (attachments or {}).values()):
+        raise BadRequestError("each of the attachments must be an object")
+    return attachments
 
 
 def _object(body: dict[str, Any], name: str) -> dict[str, Any] | None:

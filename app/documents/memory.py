@@ -411,7 +411,12 @@ def _columns(ymap: Any, keys: set[str]) -> dict[str, Any]:
         found["metadata_"] = _dict(_plain(ymap.get("metadata")))
     if "attachments" in keys:
         attachments = _plain(ymap.get("attachments"))
-        found["attachments"] = attachments if isinstance(attachments, dict) else None
+        # Any other kind, which a peer may have put there, has no place in a file.
+        found["attachments"] = (
+            {name: one for name, one in attachments.items() if isinstance(one, dict)}
+            if isinstance(attachments, dict)
+            else None
+        )
     if keys & {"execution_count", "execution_state"}:
         found["execution_count"] = _count(ymap.get("execution_count"))
         found["execution_state"] = "running" if _runs(ymap) else "idle"

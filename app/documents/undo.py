@@ -25,6 +25,8 @@ _PAUSE = timedelta(milliseconds=500)
 # Documents whose history is kept in memory.
 _CACHED = 4
 _STEPS_ORIGINS = ("api", "room", "restore")
+# A Yjs update that does nothing.
+_NO_EDIT = b"\x00\x00"
 _TEXT = ""  # the "cell" of a text file
 
 
@@ -89,7 +91,7 @@ class UndoHistory:
             for numbers in entry.inserted.values():
                 for number in numbers:
                     self._authors.setdefault(number, (row.version, row.actor_id))
-            if row.origin in ("api", "room", "restore", "undo", "redo") and entry.did_anything():
+            if row.undoes or (row.origin in _STEPS_ORIGINS and entry.did_anything()):
                 self._entries[row.version] = entry
                 self._note(row.actor_id, row)
         self._memory.version = max(self._memory.version, version)
@@ -237,9 +239,15 @@ class Undo:
             elif entry.did_anything() or entry.inserted:
                 editor.replace(_notebook(editor, state, entry))
             await editor.flush()
+            done = int(editor.version > before)
+            if versions and not done:
+                # What these steps did is in cells that are gone. Were they not taken back, they
+                # would be the last ones again, for ever.
+                editor.memory.updates.append(_NO_EDIT)
+                await editor.flush()
             version = editor.version
-        done = {"done": int(version > before), "version": version}
-        return done | await self.counts(document_id, actor_id)
+        answer = {"done": done, "version": version}
+        return answer | await self.counts(document_id, actor_id)
 
     async def _history(self, tx: Transaction, editor: NotebookEditor | TextEditor) -> UndoHistory:
         """Return the history up to the version that an editor, with its lock, has."""

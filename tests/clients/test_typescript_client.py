@@ -248,13 +248,14 @@ def test_two_pages_in_chromium(dist: Path, server: Restartable, another_site: st
             page.on("pageerror", lambda error: problems.append(str(error)))
             return page
 
-        # One is the server's own page, logged in by its cookie; the client is put there, since the
-        # server has no page with it.
+        # One is a quiet page of the server's own, logged in by its cookie; the client is put there,
+        # since the server has no page with it.
         one = open_page(bypass_csp=True)
         one.goto(f"{server.url}/login")
         one.fill("input[name=password]", TOKEN)
         one.click("form button")
-        one.wait_for_url(f"{server.url}/")
+        one.wait_for_url(f"{server.url}/lab*", wait_until="commit")
+        one.goto(f"{server.url}/questions")
         one.route(
             f"{server.url}/client/*.js",
             lambda route: route.fulfill(path=dist / route.request.url.rpartition("/")[2]),

@@ -185,6 +185,7 @@ async def test_what_is_no_cell_does_not_hurt(server, notebook, database):
             peer.cells.append(Map({"id": "c1", "cell_type": "code", "source": "plain"}))
             peer.cells.append(Map({"id": "x\0y", "outputs": Array(["?", 1.0, Map({})])}))
             peer.cells[0]["id"] = "other"
+            peer.cells[0]["attachments"] = Map({"no file": "a string", "a.png": Map({})})
             peer.meta["nbformat"] = 1e300
             peer.meta["metadata"] = "none"
         await peer.flush()

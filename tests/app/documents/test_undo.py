@@ -141,6 +141,26 @@ async def test_what_was_undone_twice_comes_back_once(people):
     assert await people.undoing.counts(people.document, people.ids["ada"]) == {"undo": 2, "redo": 0}
 
 
+async def test_what_was_done_in_a_cell_that_has_gone_holds_up_nothing(people):
+    await people.edit("ada", cells.change, "c1", {"source": "one!"})
+    await people.edit("ada", cells.change, "c2", {"source": "two!"})
+    await people.edit("bob", cells.delete, "c2")
+    assert await people.undo("ada") | {"version": 0} == {
+        "done": 0,
+        "version": 0,
+        "undo": 1,
+        "redo": 1,
+    }
+    people.restart()
+    await people.undo("ada")
+    assert await people.texts() == ["one"]
+    await people.undo("bob")
+    assert await people.texts() == ["one", "two"]
+    await check_invariant(people.database, people.store, people.document)
+    assert (await people.redo("ada", 2))["redo"] == 0
+    assert await people.texts() == ["one!", "two!"]
+
+
 WORDS = st.text(alphabet="abcd", min_size=1, max_size=3)
 CELL = st.sampled_from(["c1", "c2", "n1", "n2"])
 WHO = st.sampled_from(["ada", "bob"])
