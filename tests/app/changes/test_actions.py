@@ -185,27 +185,6 @@ class Api:
     async def patch_me(self) -> None:
         await self.http.patch("/api/me", json={"display_name": "Ada L."})
 
-    async def patch_lab(self) -> None:
-        path = "/lab/api/settings/@jupyterlab/notebook-extension:tracker"
-        await self.ask("PUT", path, {"raw": "{}"}, 204)
-        layout = {"data": {}, "metadata": {"id": "w"}}
-        await self.ask("PUT", "/lab/api/workspaces/w", layout, 204)
-
-    async def edit_text(self) -> None:
-        body = {"type": "file", "format": "text", "content": "one\n"}
-        await self.ask("PUT", "/api/contents/t.txt", body, 201)
-        room = {"format": "text", "type": "file"}
-        found = await self.http.put("/api/collaboration/session/t.txt", json=room)
-        self.made["text"] = found.json()["fileId"]
-        await self.ask("PUT", "/api/contents/t.txt", body | {"content": "two\n"})
-
-    async def name_a_version(self) -> None:
-        await self.ask("POST", f"/api/documents/{self.made['text']}/versions", {"name": "v"}, 201)
-
-    async def fork(self) -> None:
-        room = f"/api/collaboration/fork/text:file:{self.made['text']}"
-        await self.ask("PUT", room, {"title": "try"}, 201)
-
     async def people(self) -> None:
         user = await self.ask("POST", "/api/users", {"name": "bob"}, 201)
         group = await self.ask("POST", "/api/groups", {"name": "lab"}, 201)
@@ -216,6 +195,37 @@ class Api:
         users = (await self.ask("GET", "/api/datastore/tables/users"))["records"]
         (mine,) = [found["id"] for found in users if found["name"] == me]
         await self.ask("PUT", f"/api/groups/{group['id']}/members/{mine}", None, 204)
+
+    async def edit_text(self) -> None:
+        body = {"type": "file", "format": "text", "content": "one"}
+        await self.ask("PUT", "/api/contents/t.txt", body, 201)
+        path = "/api/collaboration/session/t.txt"
+        opened = await self.ask("PUT", path, {"format": "text", "type": "file"}, 201)
+        self.made["text"] = opened["fileId"]
+        await self.ask("PUT", "/api/contents/t.txt", {**body, "content": "one two"})
+
+    async def name_version(self) -> None:
+        path = f"/api/documents/{self.made['text']}/versions"
+        await self.ask("POST", path, {"name": "first"}, 201)
+        await self.ask("POST", path, {"name": "second"}, 201)
+        await self.ask("DELETE", f"{path}/first", None, 204)
+
+    async def fork(self) -> None:
+        path = f"/api/collaboration/fork/text:file:{self.made['text']}"
+        await self.ask("PUT", path, {"title": "kept"}, 201)
+        made = await self.ask("PUT", path, {"title": "dropped"}, 201)
+        await self.ask("DELETE", f"/api/collaboration/fork/{made['fork_roomid']}")
+
+    async def lab_workspace(self) -> None:
+        for name in ("mine", "other"):
+            body = {"data": {"a": 1}, "metadata": {"id": name}}
+            await self.ask("PUT", f"/lab/api/workspaces/{name}", body, 204)
+        await self.ask("DELETE", "/lab/api/workspaces/other", None, 204)
+
+    async def lab_setting(self) -> None:
+        path = "/lab/api/settings/@jupyterlab/apputils-extension:themes"
+        await self.ask("PUT", path, {"raw": '{"theme": "JupyterLab Dark"}'}, 204)
+        await self.ask("PUT", path, {"raw": "{}"}, 204)
 
     async def refresh(self) -> None:
         for what in ("kernelspecs", "status", "kernels", "sessions"):
@@ -253,7 +263,7 @@ async def test_after_every_action_a_client_holds_what_a_fresh_read_gives(
             await agree(follower, server.http, "connecting")
             api = Api(server.http)
             done = actions(api)
-            assert len(done) == 33
+            assert len(done) == 34
             for name, action in done:
                 await action()
                 await agree(follower, server.http, name)

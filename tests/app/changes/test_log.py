@@ -173,8 +173,10 @@ async def test_a_dump_restored_in_place_has_another_epoch(database_url, sql):
     )
     for (schema,) in schemas:
         await sql.execute(f"DROP SCHEMA {schema} CASCADE")
+    # They are in no schema, and the dump has them.
+    for (publication,) in await sql.fetch("SELECT quote_ident(pubname) FROM pg_publication"):
+        await sql.execute(f"DROP PUBLICATION {publication}")
     await sql.execute("CREATE SCHEMA public")
-    await sql.execute("DROP PUBLICATION datastore")
     await sql.close()
     restored = subprocess.run(
         [restore, "-v", "ON_ERROR_STOP=1", "-q", database_url],
