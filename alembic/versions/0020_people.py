@@ -38,8 +38,9 @@ BEGIN
             WHEN insufficient_privilege THEN
                 RAISE EXCEPTION 'the role % is missing, and % may not create it', wanted, current_user
                     USING ERRCODE = 'insufficient_privilege', HINT = format(
-                        'Have an administrator of PostgreSQL run: CREATE ROLE %I NOLOGIN; '
-                        'GRANT datastore_request TO %I;', wanted, current_user);
+                        'Have an administrator of PostgreSQL run, but for what is there: '
+                        'CREATE ROLE datastore_request NOLOGIN; CREATE ROLE datastore_analyst NOLOGIN; '
+                        'GRANT datastore_request TO %I;', current_user);
         END;
     END LOOP;
     IF NOT pg_has_role(current_user, 'datastore_request', 'SET') THEN

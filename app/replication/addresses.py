@@ -7,7 +7,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 CONNECT_SECONDS = 10
 Row = dict[str, Any]
@@ -63,8 +63,9 @@ def connect(url: str) -> Connection:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as one line without its last full stop."""
-    return " ".join(str(error).split()).rstrip(".")
+    """Return an error's message, of the database's if it has one, in a line without full stop."""
+    told = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return " ".join(str(told).split("CONTEXT:")[0].split()).rstrip(".")
 
 
 def one(connection: Connection, query: LiteralString, *values: object) -> Row:

@@ -87,6 +87,14 @@ def test_roles_that_have_what_they_need_and_no_more(network: dict[str, EmbeddedP
     execute(other.url, f"CREATE DATABASE owned OWNER {owner}")
     target = over_tcp(other, owner, "of-owner", "owned")
     reach = over_tcp(publisher, "replication", "for-replicas", "datastore")
+    # Who may not create roles is told which are missing, and what to do.
+    with pytest.raises(ReplicationError, match="CREATE ROLE datastore_request NOLOGIN"):
+        replicas.add(publisher.url, target, publisher_url=reach)
+    execute(other.url, "CREATE ROLE datastore_request NOLOGIN")
+    execute(other.url, "CREATE ROLE datastore_analyst NOLOGIN")
+    with pytest.raises(ReplicationError, match="may not assume the role datastore_request"):
+        replicas.add(publisher.url, target, publisher_url=reach)
+    execute(other.url, f"GRANT datastore_request TO {owner}")
     made = add_replica(publisher.url, target, publisher_url=reach)
     assert "of-owner" not in made.target
     assert one(publisher.url, "SELECT target FROM replicas") == made.target
