@@ -37,6 +37,7 @@ from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_SECRETS = ("DATASTORE_TOKEN", "DATASTORE_COOKIE_SECRET", "DATASTORE_DATABASE_URL")
 _PORT_RETRIES = 50
 
 
@@ -70,6 +71,7 @@ def serve(*, no_browser: bool, **options: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise click.ClickException(f"{first['loc'][0]}: {first['msg']}") from error
+    _take_secrets()
     hub = _take_hub_service()
     if hub is not None:
         _settle_in(settings, hub)
@@ -115,6 +117,13 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             reason = str(getattr(error, "orig", None) or error).strip()
             raise click.ClickException(f"The database cannot be used: {reason}") from error
         _run(settings, url, sockets, embedded, hub=hub, open_browser=not no_browser)
+
+
+def _take_secrets() -> None:
+    """Take what would make a reader of the environment an owner out of what kernels inherit."""
+    for name in list(os.environ):
+        if name.upper() in _SECRETS:
+            del os.environ[name]
 
 
 def _take_hub_service() -> HubService | None:

@@ -199,9 +199,15 @@ def test_an_external_database_must_be_there_and_current(root_dir, postgres_url, 
             environment = {**os.environ, "DATASTORE_DATABASE_URL": url}
             upgrade = [sys.executable, "-m", "app", "db", "upgrade"]
             subprocess.run(upgrade, env=environment, check=True, capture_output=True)
-            with serving_process(root_dir, data_dir, DATASTORE_DATABASE_URL=url) as server:
+            secrets = {"DATASTORE_DATABASE_URL": url, "datastore_cookie_secret": "c" * 32}
+            with serving_process(root_dir, data_dir, **secrets) as server:
                 client = server.wait_until_up()
                 assert client.get("api/status").json()["kernels"] == 0
+                # Kernels get the environment without what the server keeps to itself.
+                kernel = client.post("api/kernels").json()
+                code = "import os; print([n for n in os.environ if n.upper().startswith('DATAST')])"
+                execute = client.post(f"api/kernels/{kernel['id']}/execute", json={"code": code})
+                assert text_of(record(client, execute.json(), wait=60)) == "['DATASTORE_OWNER']\n"
                 server.stop()
         finally:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
