@@ -709,7 +709,10 @@ def test_a_question_that_no_one_can_be_asked_says_how_to_answer_it(server):
 
 
 COMMAND = (
-    "import os, sys\n"
+    "import os, signal, sys\n"
+    # nohup, and a shell for what it runs in the background, hand down signals that are ignored.
+    "for number in (signal.SIGHUP, signal.SIGINT):\n"
+    "    if signal.getsignal(number) is signal.SIG_IGN: signal.signal(number, signal.SIG_DFL)\n"
     "if os.isatty(0): os.open(os.ttyname(0), os.O_RDWR)\n"  # makes it the controlling terminal
     "from app.cli.run import run\n"
     "run(prog_name='run')"
