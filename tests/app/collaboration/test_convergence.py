@@ -13,7 +13,7 @@ import nbformat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycrdt import Array, Doc, Map, Text
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.auth.identity import Identity
 from app.collaboration import protocol
@@ -24,7 +24,7 @@ from app.db.engine import Database
 from app.documents.store import DocumentStore
 from app.documents.undo import Undo
 from app.settings import Settings
-from models import User
+from models import Content, Permission, User
 from tests.app.documents.conftest import Recorder, check_invariant, code, plain, read, write
 
 EXAMPLES = int(os.environ.get("DATASTORE_TEST_EXAMPLES", "6"))
@@ -114,6 +114,16 @@ class World:
         self.processes = [await self.process(), await self.process()]
         document = await self.processes[0].store.open_notebook("a.ipynb", actor_id=None)
         self.id = document.id
+        async with self.database.transaction() as tx:
+            content_id = await tx.scalar(select(Content.id).where(Content.path == "a.ipynb"))
+            tx.add(
+                Permission(
+                    subject="everyone",
+                    resource="contents",
+                    content_id=content_id,
+                    actions=["read", "write"],
+                )
+            )
         self.peers = []
         for number in range(PEERS):
             async with self.database.transaction() as tx:
@@ -287,11 +297,6 @@ class World:
                 await self.enter(peer, self.random.randrange(2))
         async with asyncio.timeout(60):
             while True:
-                busy = False
-                for peer in self.peers:
-                    busy |= bool(peer.sending)
-                    peer.send()
-                    busy |= peer.take()
                 for process in self.processes:
                     for room in process.rooms.open_rooms().values():
                         await room.drained()
@@ -301,6 +306,12 @@ class World:
                     for process in self.processes
                     for room in process.rooms.open_rooms().values()
                 }
+                # After the rooms: what they have just taken in is in the peers' queues.
+                busy = False
+                for peer in self.peers:
+                    busy |= bool(peer.sending)
+                    peer.send()
+                    busy |= peer.take()
                 if not busy and versions == {version}:
                     return
                 await asyncio.sleep(0.01)
