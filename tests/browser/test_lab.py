@@ -147,7 +147,11 @@ def test_notebook_seven(site, windows, notebook):
     window = windows()
     # It says these on its own server too.
     window.expect_problems(
-        "is duplicated", "Skipping {command", "failed to load for", "reading 'schema'"
+        "is duplicated",
+        "Skipping {command",
+        "failed to load for",
+        "reading 'schema'",
+        "Not same Y.Doc",
     )
     window.page.goto(f"{site.url}tree")
     expect(window.page.locator(".jp-DirListing-item", has_text=notebook)).to_be_visible()
