@@ -22,11 +22,14 @@ from models.partitions import lock_timeout
 
 log = logging.getLogger(__name__)
 
-# The advisory lock of whoever does the work; arbitrary, as long as nobody else uses it.
-_LOCK = 7366470211
+# The advisory lock of whoever does the work. Arbitrary, as long as nobody else uses it: migrations,
+# the list of files and the change log have the numbers beside it.
+_LOCK = 7366470212
 _LOCK_MILLISECONDS = 300
 # Finished executions taken into the roll-ups in one transaction.
 _ROWS = 5_000
+# Changes that are kept for at least so long are in partitions of a day, others of an hour.
+_DAYS_FROM_SECONDS = 6 * 3600.0
 # How often what is too old is looked for.
 _EXPIRE_SECONDS = 3600.0
 
@@ -89,6 +92,7 @@ class Upkeep:
                 unit=settings.partition_unit,
                 ahead=settings.partitions_ahead,
                 done=done,
+                units={"changes": unit_of_changes(settings)},
             )
             # Before anything is dropped, so that it stays counted.
             done.rolled_up = await self._roll_up()
@@ -128,6 +132,15 @@ class Upkeep:
                 if not connection.closed and not connection.invalidated:
                     await connection.execute(lock_timeout(None))
                     await connection.execute(select(func.pg_advisory_unlock(_LOCK)))
+
+
+def unit_of_changes(settings: Settings) -> str:
+    """Return how long partitions of the change log are.
+
+    What is read of it is looked for in each of them, so they are to be few; what is pruned goes
+    when the whole partition is old, so they are not to be much longer than changes are kept.
+    """
+    return "day" if settings.feed_retention_seconds >= _DAYS_FROM_SECONDS else "hour"
 
 
 def kept_times(settings: Settings) -> dict[str, timedelta]:
