@@ -8,7 +8,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -101,6 +102,9 @@ class Upkeep:
                 await partitions.drop_expired(
                     self._database, connection, now, keep=kept_times(settings), done=done
                 )
+                if settings.keep_rollups_days is not None:
+                    before = (now - timedelta(days=settings.keep_rollups_days)).date()
+                    done.rows_deleted += await self._forget_roll_ups(before)
         return done
 
     async def _roll_up(self) -> int:
@@ -111,6 +115,18 @@ class Upkeep:
                 taken = (await tx.execute(analytics.ROLL_UP, {"at_most": _ROWS})).scalar_one()
             rolled_up += taken
         return rolled_up
+
+    async def _forget_roll_ups(self, before: date) -> int:
+        """Delete the sums of days (UTC) before one, some at a time; return how many."""
+        deleted = 0
+        for name in analytics.ROLL_UPS:
+            gone = _ROWS
+            while gone == _ROWS:
+                async with self._database.transaction(recorder=True) as tx:
+                    result: Any = await tx.execute(analytics.delete_roll_ups(name, before, _ROWS))
+                    gone = result.rowcount
+                deleted += gone
+        return deleted
 
     async def _analyze(self, connection: AsyncConnection) -> None:
         """Renew the statistics of partitioned tables once a day."""
