@@ -274,6 +274,8 @@ ALTER TABLE partitions.changes_default ENABLE ROW LEVEL SECURITY;
 SELECT datastore_make_next_partition('changes', 'day') FROM generate_series(1, 3);
 """
 
+CHANGES_SINCE = "datastore_changes_since(pg_snapshot, xid8, integer)"
+
 # What was there before.
 PARTITIONS_BEFORE = r"""
 -- Tables that grow are partitioned by time; their partitions are in the schema `partitions`, named
@@ -470,6 +472,8 @@ def upgrade():
     for statements in (PARTITIONS, PRUNE_CHANGES):
         op.execute(sa.text(statements.replace(":", "\\:")))
     make_changes(("xid", "id", "at"), {"postgresql_partition_by": "RANGE (at)"})
+    # A new partition has no statistics, without which it would be read whole.
+    op.execute(f"ALTER FUNCTION {CHANGES_SINCE} SET enable_seqscan = off")
     op.execute(FIRST_PARTITIONS)
 
 
@@ -486,3 +490,4 @@ def downgrade():
     for statements in (PARTITIONS_BEFORE, PRUNE_CHANGES_BEFORE):
         op.execute(sa.text(statements.replace(":", "\\:")))
     make_changes(("xid", "id"), {})
+    op.execute(f"ALTER FUNCTION {CHANGES_SINCE} RESET enable_seqscan")

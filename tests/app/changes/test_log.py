@@ -199,6 +199,24 @@ async def test_a_partition_goes_when_all_its_changes_were_void(sql, other):
     assert await sql.fetchval("SELECT count(*) FROM changes WHERE record_id = $1", today) == 1
 
 
+async def test_a_new_partition_is_not_read_whole(sql):
+    """It has no statistics yet."""
+    await sql.execute(
+        "INSERT INTO changes (table_name, op, record_id)"
+        " SELECT 'contents', 'I', n::text FROM generate_series(1, 5000) n"
+    )
+    start = await read_position(sql)
+    added = await add(sql, "a")
+    async with sql.transaction():
+        assert await ids_since(sql, start) == [added]
+        scans = await sql.fetch(
+            "SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables"
+            " WHERE relname LIKE 'changes\\_%' AND seq_scan + idx_scan > 0"
+        )
+    assert len(scans) >= 4
+    assert {row["seq_scan"] for row in scans} == {0}
+
+
 async def test_nobody_waits_long_for_a_partition_to_go(sql, other, database_url):
     await sql.execute("SELECT datastore_feed_epoch()")
     await add_past(sql)
