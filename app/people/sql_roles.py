@@ -6,7 +6,7 @@ The database user of the server must be allowed to create roles (`CREATEROLE`).
 import re
 
 from sqlalchemy import Text, any_, column, delete, func, literal, select, table
-from sqlalchemy.dialects.postgresql import ARRAY, OID, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, OID, insert
 from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import Transaction
@@ -41,6 +41,10 @@ async def create_sql_role(tx: Transaction, user: User, role: str | None, passwor
         await tx.execute(select(func.datastore_create_login(role, password)))
     except DBAPIError as error:
         raise _explained(error) from error
+    if owner_id is not None and not await _is_replica(tx):
+        # A trigger tells when there is a new one; a new password is in no table.
+        detail = literal({"user": user.name, "role": role}, JSONB)
+        await tx.execute(select(func.datastore_audit("renew_sql_role", detail)))
     if owner_id is None:
         statement = insert(SqlRole).values(role_name=role, user_id=user.id)
         await tx.execute(statement.on_conflict_do_nothing())
