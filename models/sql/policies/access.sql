@@ -82,7 +82,8 @@ CREATE POLICY idempotency_keys_own ON idempotency_keys
 CREATE POLICY terminals_read ON terminals FOR SELECT
     USING (owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin()));
 CREATE POLICY terminals_write ON terminals FOR INSERT
-    WITH CHECK (owner_id = (SELECT datastore_current_user_id()));
+    WITH CHECK (owner_id = (SELECT datastore_current_user_id())
+        AND (SELECT datastore_may(datastore_current_user_id(), 'write', 'terminals')));
 
 -- Contents, by path; a folder on the way to something that may be seen is seen. Their rows are
 -- written by the server alone, as the disk is.
