@@ -90,6 +90,18 @@ def visible_paths(paths: Collection[str]) -> Select[str]:
     return select(Content.path).where(Content.path == _any(paths))
 
 
+def scope(user_id: uuid.UUID, action: str) -> Select[list[str] | None]:
+    """Where somebody may do an action, for `is_in_scope`; to be asked by the server itself."""
+    return select(func.datastore_scope(user_id, action, type_=ARRAY(Text)))
+
+
+def is_in_scope(path: str, scope: Collection[str] | None) -> bool:
+    """What `datastore_in_scope` says: the first entry that the path begins with decides."""
+    place = f"{path}/"
+    entry = next((entry for entry in scope or () if place.startswith(entry[1:])), "-")
+    return entry.startswith("+")
+
+
 def known_folders() -> Select[*tuple[Any, ...]]:
     """The folders that were ever listed."""
     child = aliased(Content)

@@ -99,9 +99,7 @@ async def _user_of(tx: Transaction, person: HubPerson, row: Token | None) -> tup
     if user is not None:
         return user, False
     name = await _free_name(tx, User, person.name)
-    user = await people.create_user(
-        tx, name, home=not person.is_service, hub_name=person.hub_name
-    )
+    user = await people.create_user(tx, name, home=not person.is_service, hub_name=person.hub_name)
     return user, True
 
 

@@ -239,6 +239,42 @@ async def test_a_revoked_token_ends_its_terminal_and_no_other(made: World) -> No
             await other.recv()
 
 
+async def test_a_token_that_ends_while_it_waits_is_told_nothing(made: World) -> None:
+    token = await asked(made, "olga", "POST", "/api/tokens", name="waits")
+    made.tokens["waits"] = token["token"]
+    url = f"/api/kernels/{made.ids['kernel_id']}/execute"
+    record = await asked(made, "olga", "POST", url, code="input('?'); print('secret')")
+    path = f"/api/executions/{record['id']}"
+    async with httpx.AsyncClient(base_url=f"http://{made.server.address}", timeout=60) as client:
+        wait = client.get(f"{path}?wait=50", headers=made.headers("waits"))
+        waiting = asyncio.create_task(wait)
+        await asyncio.sleep(1.1)  # it is by time that a wait is long
+        await asked(made, "olga", "DELETE", f"/api/tokens/{token['id']}")
+
+        async def answered() -> bool:
+            said = await made.ask("olga", "POST", f"{path}/input", json={"value": "x"})
+            return said.status_code == 201
+
+        await until(answered)
+        ended = await waiting
+    assert (ended.status_code, "secret" in ended.text) == (403, False)
+
+
+async def test_contents_say_who_may_write_to_them(made: World) -> None:
+    """JupyterLab opens read-only what is not `writable`."""
+    for person, writable in (("viewer", False), ("runner", False), ("owner", True), ("olga", True)):
+        for path in (NOTEBOOK, f"{FOLDER}/text.txt", FOLDER):
+            model = await asked(made, person, "GET", f"/api/contents/{path}")
+            assert model["writable"] is writable, (person, path)
+        assert {entry["writable"] for entry in model["content"]} == {writable}
+    home = await asked(made, "viewer", "GET", "/api/contents/home")
+    assert home["writable"] is False
+    assert {e["name"]: e["writable"] for e in home["content"]} == {"olga": False, "viewer": True}
+    token = await asked(made, "admin", "POST", "/api/tokens", scopes=["read"])
+    made.tokens["reads"] = token["token"]
+    assert (await asked(made, "reads", "GET", f"/api/contents/{FOLDER}"))["writable"] is False
+
+
 async def test_scopes_restrict_a_token(made: World) -> None:
     body = {"name": "reader", "scopes": ["read", "write:tokens"]}
     answer = await made.ask("olga", "POST", "/api/tokens", json=body)
