@@ -4,15 +4,20 @@
 
 It starts a PostgreSQL of its own in a temporary folder, fills it with SQL, and prints medians in
 milliseconds, as the application has them: through SQLAlchemy, one connection, nothing else running.
+Then servers run on the same database, one without policies and one with, and are asked over HTTP by
+an admin, as the owner of a server for one is, and by a member of groups.
 """
 
 import argparse
 import asyncio
+import json
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import websockets
 from sqlalchemy import Select, func, select, text
 
 from app.contents import rows
@@ -20,6 +25,8 @@ from app.db import asker, migrations
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import Database
 from app.executions.queries import read_execution
+from benchmarks.http import Connection
+from benchmarks.server import Server
 from models import Cell, Content, Document, Execution
 
 # Each user has a home; a group of ten has a shared folder of a hundredth of the documents each.
@@ -145,6 +152,83 @@ async def measure(database: Database, repeat: int) -> list[tuple[str, list[float
     return found
 
 
+# What runs the server: requests' connections keep its own role, which no policy binds.
+_WITHOUT = (
+    "from app.cli import main; import app.main, app.db.migrations, app.db.engine as e; "
+    "e.REQUEST_ROLE = None; main()"
+)
+
+
+async def asked_over_http(server: Server, user: str, repeat: int) -> dict[str, float]:
+    """Return medians of requests that a user makes of a server, by what they are."""
+    admin = await Connection.open("127.0.0.1", server.port, server.token)
+    token = (await admin.request("POST", "/api/tokens", {"user": user, "name": "bench"}))["token"]
+    http = await Connection.open("127.0.0.1", server.port, token)
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": "1", "outputs": []}
+        | {"execution_count": None}
+        for n in range(50)
+    ]
+    path = f"home/{user}/bench.ipynb"
+    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+    await http.request("PUT", f"/api/contents/{path}", {"type": "notebook", "content": notebook})
+    for n in range(100):
+        model = {"type": "file", "format": "text", "content": "x"}
+        await http.request("PUT", f"/api/contents/home/{user}/f{n}.txt", model)
+    body = {"path": path, "type": "notebook", "kernel": {"name": "python3"}}
+    session = await http.request("POST", "/api/sessions", body)
+    kernel = session["kernel"]["id"]
+
+    async def execute(body: dict[str, str]) -> float:
+        began = time.perf_counter()
+        made = await http.request("POST", f"/api/kernels/{kernel}/execute", body)
+        spent = (time.perf_counter() - began) * 1000
+        await http.request("GET", f"/api/executions/{made['id']}?wait=60")
+        return spent
+
+    async def open_feed() -> None:
+        address = f"ws://127.0.0.1:{server.port}/api/datastore/feed?token={token}"
+        subscribe = {"type": "subscribe", "id": "s", "table": "cells"}
+        subscribe["where"] = {"notebook_id": document}
+        async with websockets.connect(address) as websocket:
+            await websocket.send(json.dumps(subscribe))
+            while json.loads(await websocket.recv())["type"] != "snapshot":
+                pass
+
+    cell = {"cell_id": "c0", "path": path}
+    made = await http.request("POST", f"/api/kernels/{kernel}/execute", cell)
+    document = made["document_id"]
+    await http.request("GET", f"/api/executions/{made['id']}?wait=60")
+    found = {}
+    for name, url in (
+        ("GET a notebook of 50 cells", f"/api/contents/{path}"),
+        ("GET a folder of 100 files", f"/api/contents/home/{user}"),
+        ("GET an execution", f"/api/executions/{made['id']}"),
+        ("GET the last 100 executions", "/api/executions"),
+    ):
+        found[name] = await median_ms(repeat, lambda url=url: http.request("GET", url))
+    for name, body in (("POST execute, code", {"code": "1"}), ("POST execute, a cell", cell)):
+        found[name] = statistics.median([await execute(body) for _ in range(repeat)])
+    found["open a feed on 50 cells"] = await median_ms(repeat, open_feed)
+    await http.request("DELETE", f"/api/sessions/{session['id']}")
+    await admin.close()
+    await http.close()
+    return found
+
+
+def measure_http(url: str, repeat: int) -> None:
+    """Measure servers without policies and with, and print a table."""
+    columns = []
+    for program in (("-c", _WITHOUT), ("-m", "app")):
+        env = {**os.environ, "DATASTORE_DATABASE_URL": url}
+        with Server(Path(__file__).resolve().parent.parent, env, program=program) as server:
+            columns += [asyncio.run(asked_over_http(server, who, repeat)) for who in ("u1", "u2")]
+    print(f"{'':34}{'no policies':>22}{'policies':>22}")
+    print(f"{'median, ms':34}" + f"{'admin':>11}{'member':>11}" * 2)
+    for name in columns[0]:
+        print(f"{name:34}" + "".join(f"{column[name]:11.2f}" for column in columns))
+
+
 async def run(url: str, sizes: dict[str, int], repeat: int) -> None:
     """Fill a database, measure, and print a table."""
     database = Database(url, pool_size=2)
@@ -171,6 +255,7 @@ def main() -> None:
     with EmbeddedPostgres(folder / "postgres", settings={"fsync": "off"}) as embedded:
         migrations.upgrade(embedded.url)
         asyncio.run(run(embedded.url, options, repeat))
+        measure_http(embedded.url, repeat)
 
 
 if __name__ == "__main__":

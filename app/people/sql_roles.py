@@ -92,5 +92,10 @@ async def _is_replica(tx: Transaction) -> bool:
 def _explained(error: DBAPIError) -> ConflictError | ForbiddenError:
     code = getattr(error.orig, "sqlstate", None)
     if code == "42501":
-        return ForbiddenError("The server's database user may not create roles (CREATEROLE)")
+        return ForbiddenError(
+            "The server's database user may not make SQL log-ins. Have an administrator of "
+            "PostgreSQL run, with that user's name: ALTER ROLE the_database_user CREATEROLE; "
+            "GRANT datastore_analyst TO the_database_user WITH ADMIN OPTION;",
+            reason=str(error.orig).splitlines()[0],
+        )
     return ConflictError(str(error.orig).splitlines()[0])
