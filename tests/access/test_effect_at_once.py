@@ -376,6 +376,49 @@ async def test_a_second_user_logs_in_by_name_without_a_restart(made: World) -> N
     browser.cookies.clear()
 
 
+async def test_people_change_their_password_on_a_page(made: World) -> None:
+    await asked(made, "admin", "POST", "/api/users", name="yan", password="the first one")
+    browser = made.server.http
+    browser.cookies.clear()
+    browser.headers.pop("Authorization", None)
+
+    async def log_in(password: str, status: int) -> None:
+        browser.cookies.clear()
+        await browser.get("/login")
+        form = {"username": "yan", "password": password, "_xsrf": browser.cookies["_xsrf"]}
+        answer = await browser.post("/login", data=form)
+        assert answer.status_code == status
+        assert status == 302 or 'value="yan"' in answer.text  # to be typed once
+
+    asks = await browser.get("/password")
+    assert asks.headers["location"] == "/login?next=%2Fpassword"
+    await log_in("the first one", 302)
+    assert "Change your password" in (await browser.get("/password")).text
+    right = {"current": "the first one", "password": "the second one", "again": "the second one"}
+    xsrf = {"_xsrf": browser.cookies["_xsrf"]}
+    for wrong, status, says in (
+        ({**xsrf, **right, "current": "another"}, 403, "not the password"),
+        ({**xsrf, **right, "again": "another"}, 400, "not typed alike"),
+        ({**xsrf, **right, "password": "short", "again": "short"}, 400, "8 to 1024"),
+        (right, 403, "not sent from this page"),
+    ):
+        answer = await browser.post("/password", data=wrong)
+        assert (answer.status_code, says in answer.text) == (status, True), answer.text
+    done = await browser.post("/password", data={**xsrf, **right})
+    assert done.status_code == 200
+    assert "Password changed" in done.text
+    assert (await browser.get("/api/me")).status_code == 403  # logged out, here too
+    await log_in("the first one", 401)
+    await log_in("the second one", 302)
+    browser.cookies.clear()
+    said = await asked(made, "admin", "GET", "/api/audit")
+    assert [e["event"] for e in said if e["actor"] == "yan"][:3] == [
+        "login",
+        "end_login",
+        "set_password",
+    ]
+
+
 async def test_running_anothers_cell_acts_as_its_owner(made: World) -> None:
     kernel_id = made.ids["kernel_id"]
     body = {"code": "input('name? ')"}

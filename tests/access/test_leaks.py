@@ -77,6 +77,8 @@ ROUTES: dict[str, Case] = {
     "POST /login": kind(PUBLIC, denied_only=True),
     "GET /logout": kind(PUBLIC),
     "GET /oauth_callback": kind(PUBLIC),
+    "GET /password": kind(EVERYONE),
+    "POST /password": kind(EVERYONE, **NONE),
     "GET /": kind(EVERYONE),
     "POST /api/security/csp-report": kind(EVERYONE),
     "GET /api/status": kind(EVERYONE),
