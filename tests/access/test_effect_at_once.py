@@ -275,6 +275,17 @@ async def test_contents_say_who_may_write_to_them(made: World) -> None:
     assert (await asked(made, "reads", "GET", f"/api/contents/{FOLDER}"))["writable"] is False
 
 
+async def test_jupyterlab_begins_where_ones_files_are(made: World) -> None:
+    for person, home, terminals in (
+        ("viewer", "/home/viewer", "false"),
+        ("olga", "/home/olga", "true"),
+        ("admin", "/", "true"),
+    ):
+        page = (await made.ask(person, "GET", "/lab")).text
+        assert f'"preferredPath": "{home}"' in page
+        assert f'"terminalsAvailable": {terminals}' in page
+
+
 async def test_scopes_restrict_a_token(made: World) -> None:
     body = {"name": "reader", "scopes": ["read", "write:tokens"]}
     answer = await made.ask("olga", "POST", "/api/tokens", json=body)
