@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ARRAY,
@@ -31,9 +31,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
-from app.contents.listing import Entry
 from app.db.engine import Transaction
 from models import Content, Document, Session
+
+if TYPE_CHECKING:  # the disk's own imports are most of what a command would take to start
+    from app.contents.listing import Entry
 
 # Any number, the same in all servers of a database.
 _LOCK = 7366470211
@@ -128,7 +130,7 @@ def documents_in(folders: Collection[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
-def is_as_recorded(entry: Entry, row: Row[Any]) -> bool:
+def is_as_recorded(entry: "Entry", row: Row[Any]) -> bool:
     """Tell whether a row of `children` says what an entry says."""
     return (
         row.missing_since is None and row.file_key == entry.key and row[1:7] == _seen(entry.model)
@@ -169,7 +171,7 @@ async def folder_id(tx: Transaction, path: str) -> uuid.UUID:
     return made_id
 
 
-async def record(tx: Transaction, folder: str, entries: Iterable[Entry]) -> None:
+async def record(tx: Transaction, folder: str, entries: "Iterable[Entry]") -> None:
     """Write what was seen of entries of a folder."""
     parent = await folder_id(tx, folder)
     values = [
