@@ -4,8 +4,8 @@
 
 It starts a PostgreSQL of its own in a temporary folder, fills it with SQL, and prints medians in
 milliseconds, as the application has them: through SQLAlchemy, one connection, nothing else running.
-Then servers run on the same database, one without policies and one with, and are asked over HTTP by
-an admin, as the owner of a server for one is, and by a member of groups.
+Then two servers run on the same database, one without policies and one with, and are asked over
+HTTP in turn, by an admin, as the owner of a server for one is, and by a member of groups.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import websockets
@@ -159,8 +160,11 @@ _WITHOUT = (
 )
 
 
-async def asked_over_http(server: Server, user: str, repeat: int) -> dict[str, float]:
-    """Return medians of requests that a user makes of a server, by what they are."""
+Timed = Callable[[], Awaitable[float]]
+
+
+async def requests_of(server: Server, user: str) -> dict[str, Timed]:
+    """Return what a user asks of a server, by name: each returns how many milliseconds it took."""
     admin = await Connection.open("127.0.0.1", server.port, server.token)
     token = (await admin.request("POST", "/api/tokens", {"user": user, "name": "bench"}))["token"]
     http = await Connection.open("127.0.0.1", server.port, token)
@@ -169,64 +173,80 @@ async def asked_over_http(server: Server, user: str, repeat: int) -> dict[str, f
         | {"execution_count": None}
         for n in range(50)
     ]
-    path = f"home/{user}/bench.ipynb"
+    folder = f"home/{user}/of-{server.port}"
+    path = f"{folder}/bench.ipynb"
+    await http.request("PUT", f"/api/contents/{folder}", {"type": "directory"})
     notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
     await http.request("PUT", f"/api/contents/{path}", {"type": "notebook", "content": notebook})
     for n in range(100):
         model = {"type": "file", "format": "text", "content": "x"}
-        await http.request("PUT", f"/api/contents/home/{user}/f{n}.txt", model)
+        await http.request("PUT", f"/api/contents/{folder}/f{n}.txt", model)
     body = {"path": path, "type": "notebook", "kernel": {"name": "python3"}}
-    session = await http.request("POST", "/api/sessions", body)
-    kernel = session["kernel"]["id"]
-
-    async def execute(body: dict[str, str]) -> float:
-        began = time.perf_counter()
-        made = await http.request("POST", f"/api/kernels/{kernel}/execute", body)
-        spent = (time.perf_counter() - began) * 1000
-        await http.request("GET", f"/api/executions/{made['id']}?wait=60")
-        return spent
-
-    async def open_feed() -> None:
-        address = f"ws://127.0.0.1:{server.port}/api/datastore/feed?token={token}"
-        subscribe = {"type": "subscribe", "id": "s", "table": "cells"}
-        subscribe["where"] = {"notebook_id": document}
-        async with websockets.connect(address) as websocket:
-            await websocket.send(json.dumps(subscribe))
-            while json.loads(await websocket.recv())["type"] != "snapshot":
-                pass
-
+    kernel = (await http.request("POST", "/api/sessions", body))["kernel"]["id"]
     cell = {"cell_id": "c0", "path": path}
     made = await http.request("POST", f"/api/kernels/{kernel}/execute", cell)
     document = made["document_id"]
-    await http.request("GET", f"/api/executions/{made['id']}?wait=60")
-    found = {}
-    for name, url in (
-        ("GET a notebook of 50 cells", f"/api/contents/{path}"),
-        ("GET a folder of 100 files", f"/api/contents/home/{user}"),
-        ("GET an execution", f"/api/executions/{made['id']}"),
-        ("GET the last 100 executions", "/api/executions"),
-    ):
-        found[name] = await median_ms(repeat, lambda url=url: http.request("GET", url))
-    for name, body in (("POST execute, code", {"code": "1"}), ("POST execute, a cell", cell)):
-        found[name] = statistics.median([await execute(body) for _ in range(repeat)])
-    found["open a feed on 50 cells"] = await median_ms(repeat, open_feed)
-    await http.request("DELETE", f"/api/sessions/{session['id']}")
-    await admin.close()
-    await http.close()
-    return found
+
+    def get(url: str) -> Timed:
+        async def work() -> float:
+            began = time.perf_counter()
+            await http.request("GET", url)
+            return (time.perf_counter() - began) * 1000
+
+        return work
+
+    def execute(body: dict[str, str]) -> Timed:
+        async def work() -> float:
+            began = time.perf_counter()
+            made = await http.request("POST", f"/api/kernels/{kernel}/execute", body)
+            spent = (time.perf_counter() - began) * 1000
+            await http.request("GET", f"/api/executions/{made['id']}?wait=60")
+            return spent
+
+        return work
+
+    async def open_feed() -> float:
+        address = f"ws://127.0.0.1:{server.port}/api/datastore/feed?token={token}"
+        where = {"notebook_id": document}
+        began = time.perf_counter()
+        async with websockets.connect(address) as websocket:
+            subscribe = {"type": "subscribe", "id": "s", "table": "cells", "where": where}
+            await websocket.send(json.dumps(subscribe))
+            while json.loads(await websocket.recv())["type"] != "snapshot":
+                pass
+            return (time.perf_counter() - began) * 1000
+
+    return {
+        "GET a notebook of 50 cells": get(f"/api/contents/{path}"),
+        "GET a folder of 100 files": get(f"/api/contents/{folder}"),
+        "GET an execution": get(f"/api/executions/{made['id']}"),
+        "GET the last 100 executions": get("/api/executions"),
+        "POST execute, code": execute({"code": "1"}),
+        "POST execute, a cell": execute(cell),
+        "open a feed on 50 cells": open_feed,
+    }
 
 
-def measure_http(url: str, repeat: int) -> None:
-    """Measure servers without policies and with, and print a table."""
-    columns = []
-    for program in (("-c", _WITHOUT), ("-m", "app")):
-        env = {**os.environ, "DATASTORE_DATABASE_URL": url}
-        with Server(Path(__file__).resolve().parent.parent, env, program=program) as server:
-            columns += [asyncio.run(asked_over_http(server, who, repeat)) for who in ("u1", "u2")]
+async def ask_in_turn(servers: list[Server], repeat: int) -> None:
+    """Time requests of both people to both servers in turn, and print a table of medians."""
+    columns = [await requests_of(server, who) for server in servers for who in ("u1", "u2")]
     print(f"{'':34}{'no policies':>22}{'policies':>22}")
     print(f"{'median, ms':34}" + f"{'admin':>11}{'member':>11}" * 2)
     for name in columns[0]:
-        print(f"{name:34}" + "".join(f"{column[name]:11.2f}" for column in columns))
+        rows = [[await column[name]() for column in columns] for _ in range(repeat + 5)][5:]
+        medians = [statistics.median(times) for times in zip(*rows, strict=True)]
+        print(f"{name:34}" + "".join(f"{value:11.2f}" for value in medians), flush=True)
+
+
+def measure_http(url: str, repeat: int) -> None:
+    """Measure servers without policies and with, side by side."""
+    env = {**os.environ, "DATASTORE_DATABASE_URL": url}
+    source = Path(__file__).resolve().parent.parent
+    with (
+        Server(source, env, program=("-c", _WITHOUT)) as without,
+        Server(source, env) as with_policies,
+    ):
+        asyncio.run(ask_in_turn([without, with_policies], repeat))
 
 
 async def run(url: str, sizes: dict[str, int], repeat: int) -> None:
@@ -250,12 +270,13 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=size)
     options = vars(parser.parse_args())
     repeat = options.pop("repeat")
-    folder = Path(tempfile.mkdtemp(prefix="jds-people-", dir="/tmp"))
-    folder.chmod(0o755)
-    with EmbeddedPostgres(folder / "postgres", settings={"fsync": "off"}) as embedded:
-        migrations.upgrade(embedded.url)
-        asyncio.run(run(embedded.url, options, repeat))
-        measure_http(embedded.url, repeat)
+    with tempfile.TemporaryDirectory(prefix="jds-people-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL's own account must get through
+        with EmbeddedPostgres(folder / "postgres", settings={"fsync": "off"}) as embedded:
+            migrations.upgrade(embedded.url)
+            asyncio.run(run(embedded.url, options, repeat))
+            measure_http(embedded.url, repeat)
 
 
 if __name__ == "__main__":
