@@ -5,13 +5,13 @@ role of requests could write columns and tables that no request writes. Analysts
 typed. Changes policies, privileges and a function, no row.
 
 Revision ID: 0090
-Revises: 0060
+Revises: 0070
 """
 
 from alembic import op
 
 revision = "0090"
-down_revision = "0060"
+down_revision = "0070"
 branch_labels = None
 depends_on = None
 
