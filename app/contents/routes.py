@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.auth.access import allow, require
+from app.auth.access import allow, may, require
 from app.auth.identity import Identity
 from app.contents import rows
 from app.contents.actions import Actions
@@ -106,6 +106,7 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
         model = await disk.model(
             path, content=with_content, type=type, format=format, hash=with_hash
         )
+    model = await _as_writable(request, identity, path, model)
     return await model_answer(request, model, with_location=False)
 
 
@@ -116,10 +117,31 @@ async def _leave_out_unseen(request: Request, identity: Identity, model: dict[st
     paths = [entry["path"] for entry in model["content"]]
     # What no table can hold has no permission either.
     storable = [path for path in paths if rows.storable(path)]
-    query = rows.visible_paths(storable)
+    query = rows.visible_paths(storable, identity.id)
     async with request.app.state.database.read() as tx:
-        seen = set((await tx.execute(query)).scalars())
-    model["content"] = [entry for entry in model["content"] if entry["path"] in seen]
+        seen = dict((await tx.execute(query)).tuples().all())
+    model["content"] = [
+        entry if seen[entry["path"]] else {**entry, "writable": False}
+        for entry in model["content"]
+        if entry["path"] in seen
+    ]
+
+
+async def _as_writable(
+    request: Request, identity: Identity, path: str, model: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a model that says whether the asker may write there, not only the server's account.
+
+    JupyterLab shows by it that a document is read-only, and offers to save it elsewhere.
+    """
+    if not model["writable"]:
+        return model
+    database: Database = request.app.state.database
+    within = identity.is_within_scopes("write", "contents")
+    return {
+        **model,
+        "writable": within and await may(database, identity, "write", "contents", path),
+    }
 
 
 async def _notebook(

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     ColumnElement,
     Row,
     Select,
@@ -85,9 +86,10 @@ def children(paths: Collection[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
-def visible_paths(paths: Collection[str]) -> Select[str]:
-    """Those of some paths whose row the asker may see."""
-    return select(Content.path).where(Content.path == _any(paths))
+def visible_paths(paths: Collection[str], asker_id: uuid.UUID) -> Select[str, bool]:
+    """Those of some paths whose row the asker may see, and whether they may write there."""
+    may_write = func.datastore_may(asker_id, "write", "contents", Content.path, type_=Boolean)
+    return select(Content.path, may_write).where(Content.path == _any(paths))
 
 
 def known_folders() -> Select[*tuple[Any, ...]]:
