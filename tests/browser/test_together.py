@@ -243,6 +243,7 @@ def test_a_viewer_follows_and_changes_nothing(site, enter, windows, notebook):
     viewer.page.keyboard.press("Control+Enter")
     viewer.page.keyboard.press("Control+s")
     expect(viewer.page.locator(".Toastify__toast", has_text="is read-only")).to_be_visible()
+    expect(viewer.editor(1)).to_have_text("")
     viewer.picture("viewer")
     owner.write(2, "written")
     expect(viewer.editor(2)).to_have_text("written")

@@ -45,6 +45,16 @@
           if (panel.isDisposed) {
             return;
           }
+          // Who may only read could type, into a copy that nobody else will ever see.
+          const lock = () => {
+            if (!panel.isDisposed && panel.context.contentsModel?.writable === false) {
+              for (const widget of panel.content.widgets) {
+                widget.syncEditable = false; // else the document would say it, for everyone
+                widget.readOnly = true;
+              }
+            }
+          };
+          lock();
           const told = new Set();
           const look = cell => {
             trust(cell);
@@ -70,7 +80,10 @@
           for (const cell of cells) {
             watch(cell);
           }
-          cells.changed.connect((_, change) => change.newValues.forEach(watch));
+          cells.changed.connect((_, change) => {
+            change.newValues.forEach(watch);
+            setTimeout(lock); // once there are widgets for them
+          });
         };
         tracker.forEach(follow);
         tracker.widgetAdded.connect((_, panel) => void follow(panel));
