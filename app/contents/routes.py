@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.auth.access import allow, may, require
+from app.auth.access import allow, require
 from app.auth.identity import Identity
 from app.contents import rows
 from app.contents.actions import Actions
@@ -106,8 +106,24 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
         model = await disk.model(
             path, content=with_content, type=type, format=format, hash=with_hash
         )
-    model = await _as_writable(request, identity, path, model)
+    await _tell_what_is_writable(request, identity, model)
     return await model_answer(request, model, with_location=False)
+
+
+async def _tell_what_is_writable(
+    request: Request, identity: Identity, model: dict[str, Any]
+) -> None:
+    """Say `writable` only of what the asker may write to: front ends open the rest read-only."""
+    may_write = identity.is_within_scopes("write", "contents")
+    if may_write and identity.admin:
+        return
+    scope: list[str] | None = []
+    if may_write:
+        async with request.app.state.database.read(as_server=True) as tx:
+            scope = (await tx.execute(rows.scope(identity.id, "write"))).scalar_one()
+    listed = model["content"] if model["type"] == "directory" else None
+    for entry in [model, *(listed or [])]:
+        entry["writable"] = entry["writable"] and rows.is_in_scope(entry["path"], scope)
 
 
 async def _leave_out_unseen(request: Request, identity: Identity, model: dict[str, Any]) -> None:
@@ -117,31 +133,10 @@ async def _leave_out_unseen(request: Request, identity: Identity, model: dict[st
     paths = [entry["path"] for entry in model["content"]]
     # What no table can hold has no permission either.
     storable = [path for path in paths if rows.storable(path)]
-    query = rows.visible_paths(storable, identity.id)
+    query = rows.visible_paths(storable)
     async with request.app.state.database.read() as tx:
-        seen = dict((await tx.execute(query)).tuples().all())
-    model["content"] = [
-        entry if seen[entry["path"]] else {**entry, "writable": False}
-        for entry in model["content"]
-        if entry["path"] in seen
-    ]
-
-
-async def _as_writable(
-    request: Request, identity: Identity, path: str, model: dict[str, Any]
-) -> dict[str, Any]:
-    """Return a model that says whether the asker may write there, not only the server's account.
-
-    JupyterLab shows by it that a document is read-only, and offers to save it elsewhere.
-    """
-    if not model["writable"]:
-        return model
-    database: Database = request.app.state.database
-    within = identity.is_within_scopes("write", "contents")
-    return {
-        **model,
-        "writable": within and await may(database, identity, "write", "contents", path),
-    }
+        seen = set((await tx.execute(query)).scalars())
+    model["content"] = [entry for entry in model["content"] if entry["path"] in seen]
 
 
 async def _notebook(
