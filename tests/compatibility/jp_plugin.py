@@ -111,7 +111,14 @@ def _database_first(template: str) -> None:
 
 @pytest.fixture
 def jp_serverapp(  # noqa: PLR0917 (fixtures come by name)
-    jp_environ, jp_server_config, jp_base_url, jp_root_dir, tmp_path, database_url, jp_argv
+    jp_nbconvert_templates,  # before `jp_environ`, which hides them
+    jp_environ,
+    jp_server_config,
+    jp_base_url,
+    jp_root_dir,
+    tmp_path,
+    database_url,
+    jp_argv,
 ):
     jp_argv = [argument for argument in jp_argv if not argument.startswith(_UNNEEDED)]
     if jp_argv:
