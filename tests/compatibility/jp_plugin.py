@@ -44,6 +44,8 @@ _SETTINGS = {
     ("AsyncFileContentsManager", "delete_to_trash"): "delete_to_trash",
     ("AsyncFileContentsManager", "always_delete_dir"): "always_delete_dir",
     ("ContentsManager", "allow_hidden"): "allow_hidden",
+    ("TerminalManager", "cull_inactive_timeout"): "terminal_cull_inactive_timeout",
+    ("TerminalManager", "cull_interval"): "terminal_cull_interval",
 }
 
 
@@ -128,7 +130,8 @@ def jp_serverapp(  # noqa: PLR0917 (fixtures come by name)
         root_dir=jp_root_dir, owner="ada", base_url=jp_base_url, save_delay_seconds=0.05
     )
     for (trait_class, trait), name in _SETTINGS.items():
-        section = jp_server_config.get(trait_class) or {}
+        stock = jp_server_config.get("ServerApp") or {}
+        section = jp_server_config.get(trait_class) or stock.get(trait_class) or {}
         if trait in section and name in Settings.model_fields:
             setattr(settings, name, section[trait])
     app = create_app(settings, database_url=database_url, token=token, data_dir=tmp_path / "jds")
