@@ -44,6 +44,14 @@ def plain(value):
     return json.loads(json.dumps(value))
 
 
+def as_in_file(notebook):
+    """A notebook without what the document alone says: that the server has run a cell."""
+    found = plain(notebook)
+    for cell in found["cells"]:
+        cell["metadata"].pop("trusted", None)
+    return found
+
+
 class Recorder:
     """Writes executions and output rows as the recorder does."""
 
