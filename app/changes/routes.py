@@ -26,6 +26,48 @@ _MAX_RECORDS = 10_000
 # Query parameters that are no filters.
 _PLAIN = frozenset({"table", "limit", "after", "columns", "token", "cursor", "subscribe"})
 
+# What the routes read from the request themselves, for the OpenAPI document.
+_COLUMNS = {
+    "name": "columns",
+    "in": "query",
+    "description": "The columns wanted, with commas between; all that are sent when it is left out",
+    "schema": {"type": "string"},
+}
+_FILTERS = {
+    "name": "filters",
+    "in": "query",
+    "description": "The table's filters by name, `path_prefix` among them",
+    "style": "form",
+    "explode": True,
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+}
+_EVENTS = [
+    {
+        "name": "table",
+        "in": "query",
+        "description": "The table to follow, unless there is a `subscribe`",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "subscribe",
+        "in": "query",
+        "description": "The JSON of a subscribe message without `type`",
+        "schema": {"type": "array", "items": {"type": "string"}},
+    },
+    {
+        "name": "cursor",
+        "in": "query",
+        "description": "Go on from here",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The same, as browsers send it",
+        "schema": {"type": "string"},
+    },
+]
+
 
 @router.websocket("/api/datastore/feed")
 async def feed(websocket: WebSocket, identity: Annotated[Identity, allow("read", "api")]) -> None:
@@ -50,7 +92,7 @@ async def list_tables(_: Annotated[Identity, allow("read", "api")]) -> dict[str,
     }
 
 
-@router.get("/api/datastore/tables/{table}")
+@router.get("/api/datastore/tables/{table}", openapi_extra={"parameters": [_COLUMNS, _FILTERS]})
 async def read_table(
     table: str,
     request: Request,
@@ -82,7 +124,7 @@ async def read_table(
     return Response(text, media_type=ExactJSONResponse.media_type)
 
 
-@router.get("/api/datastore/events")
+@router.get("/api/datastore/events", openapi_extra={"parameters": [*_EVENTS, _COLUMNS, _FILTERS]})
 async def events(
     request: Request, identity: Annotated[Identity, allow("read", "api")]
 ) -> StreamingResponse:
@@ -139,11 +181,14 @@ def _subscriptions(request: Request) -> list[dict[str, Any]]:
 
 
 def _filters(table: FeedTable, request: Request) -> dict[str, Any]:
-    return {
-        name: table.parse(name, text)
-        for name, text in request.query_params.items()
-        if name not in _PLAIN
-    }
+    found: dict[str, Any] = {}
+    for name, text in request.query_params.multi_items():
+        if name in _PLAIN:
+            continue
+        if name in found:
+            raise FeedTableError(f"{name} is there twice", reason="bad_value")
+        found[name] = table.parse(name, text)
+    return found
 
 
 def _columns(request: Request) -> list[str] | None:

@@ -13,11 +13,12 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from websockets.sync.client import connect
 
 from app.db.embedded import read_url
 from tests.conftest import database_named
 from tests.kernels import read_notebook, text_of, write_notebook
-from tests.servers import ServerProcess, outputs_on_disk, serving_process, wait_for
+from tests.servers import TOKEN, ServerProcess, outputs_on_disk, serving_process, wait_for
 
 
 @pytest.fixture
@@ -245,3 +246,16 @@ def test_db_url_and_current_find_the_running_server(root_dir, data_dir):
         server.stop()
     assert db("url").returncode == 1
     assert "jupyter-datastore serve" in db("url").stderr
+
+
+def test_logs_have_no_tokens(root_dir, data_dir):
+    """uvicorn logs each websocket's address, where clients that are no browsers put theirs."""
+    with serving_process(root_dir, data_dir) as server:
+        server.wait_until_up()
+        address = server.url.replace("http", "ws", 1) + f"api/datastore/feed?token={TOKEN}&client=x"
+        with connect(address) as socket:
+            socket.recv()
+        wait_for(lambda: "/api/datastore/feed" in server.log)
+        shown = server.log[server.log.index("/api/datastore/feed") :]
+        assert "?token=[secret]&client=x" in shown
+        assert TOKEN not in shown
