@@ -1,18 +1,18 @@
 """`/api/datastore`: the feed over a websocket and as events, and plain reads (docs/feed.md)."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
-from fastapi.responses import StreamingResponse
 
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.auth.revocations import Revocations
 from app.changes.changes import Changes
 from app.changes.cursor import encode
-from app.changes.events import events_of
+from app.changes.events import EventStream, events_of
 from app.changes.feed import Feed
 from app.changes.pages import read_seen
 from app.changes.tables import TABLES, FeedTable, FeedTableError, table_named
@@ -127,7 +127,7 @@ async def read_table(
 @router.get("/api/datastore/events", openapi_extra={"parameters": [*_EVENTS, _COLUMNS, _FILTERS]})
 async def events(
     request: Request, identity: Annotated[Identity, allow("read", "api")]
-) -> StreamingResponse:
+) -> EventStream:
     """Follow tables by server-sent events."""
     changes: Changes = request.app.state.changes
     revocations: Revocations = request.app.state.revocations
@@ -144,16 +144,13 @@ async def events(
         await opened.__aexit__(None, None, None)
         raise
 
-    async def stream() -> AsyncIterator[bytes]:
-        try:
-            with revocations.watch(identity, "read", "api") as watch:
-                async for event in events_of(changes, made, watch.ended):
+    async def stream() -> AsyncGenerator[bytes]:
+        with revocations.watch(identity, "read", "api") as watch:
+            async with aclosing(events_of(changes, made, watch.ended)) as made_events:
+                async for event in made_events:
                     yield event
-        finally:
-            await opened.__aexit__(None, None, None)
 
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+    return EventStream(stream(), opened, changes.settings.feed_lag_seconds)
 
 
 def _subscriptions(request: Request) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from app.changes.changes import Changes
+from app.changes.events import EventStream, events_of
 from app.changes.feed import Feed, UnreadError
 from app.changes.log import TooLargeError, read_rows
 from app.changes.tables import TABLES
@@ -180,6 +181,49 @@ async def test_who_reads_nothing_for_long_is_dropped_and_resumes(
         )
         running.cancel()
         await sql.close()
+
+
+async def test_events_that_nobody_takes_end(settings: Settings, database_url: str, tmp_path: Path):
+    options = {"send_buffer": 16 * 1024, **websocket_options(settings)}
+    async with live(settings, database_url, tmp_path / "data", **options) as server:
+        changes: Changes = server.app.state.changes
+        sql = await asyncpg.connect(asyncpg_url(database_url))
+        with server.slow_socket() as taken:
+            request = (
+                f"GET /api/datastore/events?table=users HTTP/1.1\r\nHost: {server.address}\r\n"
+                f"Authorization: token {TOKEN}\r\n\r\n"
+            )
+            await asyncio.get_running_loop().sock_sendall(taken, request.encode())
+            async with asyncio.timeout(10):
+                while not any(s.arrived for f in changes._feeds for s in f.subscriptions()):
+                    await asyncio.sleep(0.01)
+            writing = asyncio.create_task(write_much(sql, 80))
+            async with asyncio.timeout(20):
+                while changes._feeds:
+                    await asyncio.sleep(0.05)
+            await writing
+        await sql.close()
+
+
+async def test_events_whose_client_has_gone_before_they_begin(
+    settings: Settings, database_url: str, tmp_path: Path
+):
+    async with live(settings, database_url, tmp_path / "data") as server:
+        changes: Changes = server.app.state.changes
+        identity = await server.app.state.authenticator.identify(TOKEN)
+        opened = changes.open(identity)
+        feed = await opened.__aenter__()
+        stream = EventStream(events_of(changes, feed, asyncio.Event()), opened, 60)
+
+        async def receive() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        async with asyncio.timeout(10):
+            await stream({"type": "http"}, receive, send)
+        assert not changes._feeds
 
 
 async def test_a_client_that_asks_and_never_reads_is_ended(
