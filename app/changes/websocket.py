@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from fastapi import WebSocket
+from fastapi import WebSocket, WebSocketDisconnect
 
 from app.auth.identity import Identity
 from app.auth.revocations import Revocations
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _MESSAGE_BYTES = 1024 * 1024
 _CLOSE_SECONDS = 2.0
 _GOING_AWAY, _BAD_FRAME, _FORBIDDEN, _TOO_LONG, _FAILED, _LATER = 1001, 1007, 1008, 1009, 1011, 1013
+
+# What sending ends with when the other side has gone.
+_GONE = (OSError, WebSocketDisconnect)
 
 
 class EndedError(Exception):
@@ -86,11 +89,11 @@ class FeedSocket:
         for end in ends:
             if isinstance(end, UnreadError):
                 ended = ended or EndedError(_LATER, "answers are not read")
-            elif isinstance(end, Exception) and not isinstance(end, EndedError | OSError):
+            elif isinstance(end, Exception) and not isinstance(end, (EndedError, *_GONE)):
                 log.error("feed of %s", self._identity.name, exc_info=end)
                 ended = ended or EndedError(_FAILED, "the server failed")
         if ended is not None:
-            with contextlib.suppress(RuntimeError, OSError, TimeoutError):
+            with contextlib.suppress(RuntimeError, *_GONE):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._websocket.close(ended.code, ended.reason[:120])
 

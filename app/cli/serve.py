@@ -294,6 +294,8 @@ class _Server(uvicorn.Server):
             remove_server_file(path)
         if waiters := getattr(self._app.state, "waiters", None):
             waiters.close()  # open polls would hold the shutdown up
+        if changes := getattr(self._app.state, "changes", None):
+            changes.end_feeds()  # and so would events, which never end by themselves
         await super().shutdown(sockets)
         if watcher := getattr(self, "_watcher", None):
             watcher.cancel()

@@ -1,6 +1,7 @@
 """The server as a process: how it starts, what survives its death, what it leaves behind."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -248,14 +249,24 @@ def test_db_url_and_current_find_the_running_server(root_dir, data_dir):
     assert "jupyter-datastore serve" in db("url").stderr
 
 
-def test_logs_have_no_tokens(root_dir, data_dir):
+def test_feeds_do_not_hold_up_the_end_and_logs_have_no_tokens(root_dir, data_dir):
     """uvicorn logs each websocket's address, where clients that are no browsers put theirs."""
     with serving_process(root_dir, data_dir) as server:
-        server.wait_until_up()
-        address = server.url.replace("http", "ws", 1) + f"api/datastore/feed?token={TOKEN}&client=x"
-        with connect(address) as socket:
+        client = server.wait_until_up()
+        feed = "api/datastore/feed"
+        address = server.url.replace("http", "ws", 1) + f"{feed}?token={TOKEN}&client=x"
+        with (
+            connect(address) as socket,
+            client.stream("GET", "api/datastore/events", params={"table": "kernels"}) as events,
+        ):
             socket.recv()
-        wait_for(lambda: "/api/datastore/feed" in server.log)
-        shown = server.log[server.log.index("/api/datastore/feed") :]
-        assert "?token=[secret]&client=x" in shown
-        assert TOKEN not in shown
+            lines = events.iter_lines()
+            assert next(lines) == "event: hello"
+            wait_for(lambda: feed in server.log)
+            shown = server.log[server.log.index(feed) :]
+            assert "?token=[secret]&client=x" in shown
+            assert TOKEN not in shown
+            assert server.stop() == 0
+            assert list(lines)  # to its end, which is a good one
+        # Neither "Cancel 1 running task(s), timeout graceful shutdown exceeded" nor a traceback.
+        assert not re.findall("^E .*|Traceback", server.log, re.MULTILINE), server.log
