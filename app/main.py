@@ -81,6 +81,7 @@ from app.metrics.routes import make_router as make_metrics
 from app.nbconvert.routes import router as nbconvert
 from app.people.homes import Homes
 from app.people.hub import HubPeople
+from app.people.password_page import router as password_page
 from app.people.routes import router as people
 from app.people.sharing import router as sharing
 from app.recorder.waiters import Waiters
@@ -297,6 +298,7 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         config,
         identity,
         people,
+        password_page,
         sharing,
         nbconvert,
         events,

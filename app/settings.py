@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     partitions_ahead: int = Field(default=2, ge=1)
     keep_executions_days: float | None = Field(default=None, gt=0)
     keep_outputs_days: float | None = Field(default=None, gt=0)
+    keep_rollups_days: float | None = Field(default=None, gt=0)
     terminals_enabled: bool = True
     terminal_command: str | None = None
     identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))

@@ -4,15 +4,21 @@
 
 It starts a PostgreSQL of its own in a temporary folder, fills it with SQL, and prints medians in
 milliseconds, as the application has them: through SQLAlchemy, one connection, nothing else running.
+Then two servers run on the same database, one without policies and one with, and are asked over
+HTTP in turn, by an admin, as the owner of a server for one is, and by a member of groups.
 """
 
 import argparse
 import asyncio
+import json
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import websockets
 from sqlalchemy import Select, func, select, text
 
 from app.contents import rows
@@ -20,6 +26,8 @@ from app.db import asker, migrations
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import Database
 from app.executions.queries import read_execution
+from benchmarks.http import Connection
+from benchmarks.server import Server
 from models import Cell, Content, Document, Execution
 
 # Each user has a home; a group of ten has a shared folder of a hundredth of the documents each.
@@ -145,6 +153,102 @@ async def measure(database: Database, repeat: int) -> list[tuple[str, list[float
     return found
 
 
+# What runs the server: requests' connections keep its own role, which no policy binds.
+_WITHOUT = (
+    "from app.cli import main; import app.main, app.db.migrations, app.db.engine as e; "
+    "e.REQUEST_ROLE = None; main()"
+)
+
+
+Timed = Callable[[], Awaitable[float]]
+
+
+async def requests_of(server: Server, user: str) -> dict[str, Timed]:
+    """Return what a user asks of a server, by name: each returns how many milliseconds it took."""
+    admin = await Connection.open("127.0.0.1", server.port, server.token)
+    token = (await admin.request("POST", "/api/tokens", {"user": user, "name": "bench"}))["token"]
+    http = await Connection.open("127.0.0.1", server.port, token)
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": "1", "outputs": []}
+        | {"execution_count": None}
+        for n in range(50)
+    ]
+    folder = f"home/{user}/of-{server.port}"
+    path = f"{folder}/bench.ipynb"
+    await http.request("PUT", f"/api/contents/{folder}", {"type": "directory"})
+    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+    await http.request("PUT", f"/api/contents/{path}", {"type": "notebook", "content": notebook})
+    for n in range(100):
+        model = {"type": "file", "format": "text", "content": "x"}
+        await http.request("PUT", f"/api/contents/{folder}/f{n}.txt", model)
+    body = {"path": path, "type": "notebook", "kernel": {"name": "python3"}}
+    kernel = (await http.request("POST", "/api/sessions", body))["kernel"]["id"]
+    cell = {"cell_id": "c0", "path": path}
+    made = await http.request("POST", f"/api/kernels/{kernel}/execute", cell)
+    document = made["document_id"]
+
+    def get(url: str) -> Timed:
+        async def work() -> float:
+            began = time.perf_counter()
+            await http.request("GET", url)
+            return (time.perf_counter() - began) * 1000
+
+        return work
+
+    def execute(body: dict[str, str]) -> Timed:
+        async def work() -> float:
+            began = time.perf_counter()
+            made = await http.request("POST", f"/api/kernels/{kernel}/execute", body)
+            spent = (time.perf_counter() - began) * 1000
+            await http.request("GET", f"/api/executions/{made['id']}?wait=60")
+            return spent
+
+        return work
+
+    async def open_feed() -> float:
+        address = f"ws://127.0.0.1:{server.port}/api/datastore/feed?token={token}"
+        where = {"notebook_id": document}
+        began = time.perf_counter()
+        async with websockets.connect(address) as websocket:
+            subscribe = {"type": "subscribe", "id": "s", "table": "cells", "where": where}
+            await websocket.send(json.dumps(subscribe))
+            while json.loads(await websocket.recv())["type"] != "snapshot":
+                pass
+            return (time.perf_counter() - began) * 1000
+
+    return {
+        "GET a notebook of 50 cells": get(f"/api/contents/{path}"),
+        "GET a folder of 100 files": get(f"/api/contents/{folder}"),
+        "GET an execution": get(f"/api/executions/{made['id']}"),
+        "GET the last 100 executions": get("/api/executions"),
+        "POST execute, code": execute({"code": "1"}),
+        "POST execute, a cell": execute(cell),
+        "open a feed on 50 cells": open_feed,
+    }
+
+
+async def ask_in_turn(servers: list[Server], repeat: int) -> None:
+    """Time requests of both people to both servers in turn, and print a table of medians."""
+    columns = [await requests_of(server, who) for server in servers for who in ("u1", "u2")]
+    print(f"{'':34}{'no policies':>22}{'policies':>22}")
+    print(f"{'median, ms':34}" + f"{'admin':>11}{'member':>11}" * 2)
+    for name in columns[0]:
+        rows = [[await column[name]() for column in columns] for _ in range(repeat + 5)][5:]
+        medians = [statistics.median(times) for times in zip(*rows, strict=True)]
+        print(f"{name:34}" + "".join(f"{value:11.2f}" for value in medians), flush=True)
+
+
+def measure_http(url: str, repeat: int) -> None:
+    """Measure servers without policies and with, side by side."""
+    env = {**os.environ, "DATASTORE_DATABASE_URL": url}
+    source = Path(__file__).resolve().parent.parent
+    with (
+        Server(source, env, program=("-c", _WITHOUT)) as without,
+        Server(source, env) as with_policies,
+    ):
+        asyncio.run(ask_in_turn([without, with_policies], repeat))
+
+
 async def run(url: str, sizes: dict[str, int], repeat: int) -> None:
     """Fill a database, measure, and print a table."""
     database = Database(url, pool_size=2)
@@ -166,11 +270,13 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=size)
     options = vars(parser.parse_args())
     repeat = options.pop("repeat")
-    folder = Path(tempfile.mkdtemp(prefix="jds-people-", dir="/tmp"))
-    folder.chmod(0o755)
-    with EmbeddedPostgres(folder / "postgres", settings={"fsync": "off"}) as embedded:
-        migrations.upgrade(embedded.url)
-        asyncio.run(run(embedded.url, options, repeat))
+    with tempfile.TemporaryDirectory(prefix="jds-people-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL's own account must get through
+        with EmbeddedPostgres(folder / "postgres", settings={"fsync": "off"}) as embedded:
+            migrations.upgrade(embedded.url)
+            asyncio.run(run(embedded.url, options, repeat))
+            measure_http(embedded.url, repeat)
 
 
 if __name__ == "__main__":

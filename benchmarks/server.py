@@ -34,9 +34,12 @@ class Server:
     `stop` alone, after the measurement has ended.
     """
 
-    def __init__(self, source: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, source: Path, env: dict[str, str], *, program: tuple[str, ...] = ("-m", "app")
+    ) -> None:
         self._source = source
         self._env = env
+        self._program = program
         self.token = secrets.token_hex(16)
         self.folder = Path(tempfile.mkdtemp(prefix="jds-bench-", dir="/tmp"))
         # PostgreSQL refuses root: its unprivileged account must get through.
@@ -78,7 +81,7 @@ class Server:
 
     def _start(self) -> None:
         self.root_dir.mkdir()
-        command = [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"]
+        command = [sys.executable, *self._program, "serve", "--host", "127.0.0.1", "--port", "0"]
         command += ["--root-dir", str(self.root_dir), "--data-dir", str(self._data_dir)]
         command += ["--no-browser", "--token", self.token]
         with self._log.open("wb") as log:

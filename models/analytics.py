@@ -1,6 +1,10 @@
 """What keeps the schema `analytics` up to date; its tables, views and functions are SQL files."""
 
-from sqlalchemy import text
+from datetime import UTC, date, datetime, time
+
+from sqlalchemy import Delete, column, delete, select, table, text
+
+ROLL_UPS = ("rollup_cells", "rollup_days", "rollup_errors", "rollup_hours", "rollup_kernels")
 
 # Takes up to so many finished executions into the roll-ups; returns how many it was.
 ROLL_UP = text("SELECT analytics.roll_up(:at_most)")
@@ -13,3 +17,17 @@ UNANALYZED = text(
     " ORDER BY relname"
 )
 ANALYZE = {table: text(f"ANALYZE (SKIP_LOCKED) {table}") for table in ("executions", "outputs")}
+
+
+def delete_roll_ups(name: str, before: date, at_most: int) -> Delete:
+    """Delete up to so many sums of days (UTC) before one.
+
+    What is added up later of such a day makes a row again.
+    """
+    when: datetime | date = before
+    bucket = "day"
+    if name == "rollup_hours":
+        when, bucket = datetime.combine(before, time(), UTC), "hour"
+    sums = table(name, column("ctid"), column(bucket), schema="analytics")
+    old = select(sums.c.ctid).where(sums.c[bucket] < when).limit(at_most)
+    return delete(sums).where(sums.c.ctid.in_(old))

@@ -54,13 +54,17 @@ class Change(Base):
     nothing about transactions. `columns` are the published columns that an update changed. `keys`
     are the values that a record's filter columns had before: of a deleted record, and of one whose
     update changed any of them.
+
+    Partitioned by `at`, which decides where a row is and nothing else: not its order, and not
+    alone when it may go (docs/decisions/0050-the-change-log-by-days.md).
     """
 
     __tablename__ = "changes"
     __feed__ = Unpublished("the log of the others' changes")
     __table_args__ = (
-        PrimaryKeyConstraint("xid", "id"),
+        PrimaryKeyConstraint("xid", "id", "at"),
         CheckConstraint("op IN ('I', 'U', 'D', 'T')", name="op"),
+        {"postgresql_partition_by": "RANGE (at)"},
     )
 
     xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
@@ -77,7 +81,7 @@ class FeedEpoch(Base):
     """One row: which database's past the change log tells (`datastore_feed_epoch`).
 
     `id` is renewed when the database turns out to be a copy: another system, database or table.
-    `pruned` is the snapshot up to which changes have been removed.
+    Changes that `pruned` shows are void, whether or not they are gone yet.
     """
 
     __tablename__ = "feed_epoch"

@@ -19,7 +19,12 @@ DETACHED = text(
     " ORDER BY c.relname LIKE 'executions%', c.relname"
 )
 
-MAKE_NEXT = text("SELECT datastore_make_next_partition(:parent, :unit)")
+MAKE_NEXT = text("SELECT datastore_make_next_partition(:parent, :unit, :at)").bindparams(
+    bindparam("at", type_=DateTime(timezone=True))
+)
+
+# Tells those who follow its table, since triggers do not see it.
+DROP = text("SELECT datastore_drop_detached(:parent, :name)")
 
 ANY_UNFINISHED = text(
     "SELECT EXISTS (SELECT FROM executions WHERE id >= :low AND id < :high"
@@ -79,11 +84,6 @@ def detach(parent: str, name: str, *, finalize: bool = False) -> TextClause:
     """
     how = "FINALIZE" if finalize else "CONCURRENTLY"
     return text(f"ALTER TABLE {_quoted(parent)} DETACH PARTITION partitions.{_quoted(name)} {how}")
-
-
-def drop(name: str) -> TextClause:
-    """Drop a detached partition; locks what its foreign keys refer to for a moment."""
-    return text(f"DROP TABLE partitions.{_quoted(name)}")
 
 
 def lock_timeout(milliseconds: int | None) -> TextClause:

@@ -117,6 +117,14 @@ def sections(day: Day) -> Iterator[Section]:
             )
 
 
+_ONE = {
+    "executions": "execution",
+    "people": "person",
+    "notebooks": "notebook",
+    "kernels": "kernel",
+}
+
+
 def summary(day: Day) -> list[tuple[str, str]]:
     """Return the day's totals as (what, value)."""
     totals = day.totals
@@ -138,7 +146,10 @@ def summary(day: Day) -> list[tuple[str, str]]:
 def print_day(day: Day, console: Console) -> None:
     """Print the day's tables."""
     console.print(f"[bold]{day.begins:%A, %-d %B %Y}[/bold]", highlight=False)
-    console.print("  ".join(f"{value} {what}" for what, value in summary(day)), highlight=False)
+    facts = [
+        f"{value} {_ONE.get(what, what) if value == '1' else what}" for what, value in summary(day)
+    ]
+    console.print("  ".join(facts), highlight=False)
     if day.totals["executions"]:
         console.print(_hours(day), highlight=False)
     for section in sections(day):

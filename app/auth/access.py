@@ -68,6 +68,7 @@ _TARGETS: dict[str, str] = {
     "comm_id": "comms",
 }
 _WITH_PATHS = ("contents", "nbconvert")
+_OF_PATHS = ("contents", "subtree")
 _MISSING = {
     "kernels": "Kernel does not exist: {}",
     "sessions": "Session not found: session_id='{}'",
@@ -141,7 +142,13 @@ async def require(
     await audit.record_denial(database, identity, action, resource, target)
     if target is not None and not readable:
         raise NotFoundError(_MISSING.get(resource, "There is no {}").format(target))
-    raise ForbiddenError(f"You may not {action} {resource}", reason=f"{action}:{resource}")
+    if target is None:
+        words = f"You may not {action} {resource}"
+    else:
+        of_path = resource in _OF_PATHS
+        shown = "/" + target.strip("/") if of_path else f"this {resource.removesuffix('s')}"
+        words = f"You may read {shown}, but not {action} it"
+    raise ForbiddenError(words, reason=f"{action}:{resource}")
 
 
 async def _answers(
@@ -150,7 +157,7 @@ async def _answers(
     if identity.admin and resource != "terminals":
         return [True] * len(actions)
     if target is not None:
-        if resource in ("contents", "subtree"):
+        if resource in _OF_PATHS:
             target = posixpath.normpath("/".join(p for p in target.split("/") if p) or ".")
             target = "" if target == "." else target
         if resource == "documents":

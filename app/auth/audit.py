@@ -1,7 +1,7 @@
 """Putting on record what was done about access, and what was tried.
 
-Grants, revocations and executions on another's kernel are recorded by triggers; here is the rest:
-log-ins, denied attempts, and what is done to users, groups, tokens and links.
+What is done to users, groups, tokens, permissions and links, and executions on another's kernel,
+triggers record, whatever does it; here is the rest: log-ins and denied attempts.
 """
 
 import time

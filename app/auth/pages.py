@@ -70,9 +70,9 @@ def safe_next(wanted: str, base_url: str) -> str:
 
 
 async def _login_page(
-    request: Request, wanted: str, *, problem: str = "", status: int = 200
+    request: Request, wanted: str, *, name: str = "", problem: str = "", status: int = 200
 ) -> HTMLResponse:
-    """The form, with the cookie that its answer must repeat."""
+    """The form, with the cookie that its answer must repeat, and the name that was typed."""
     settings: Settings = request.app.state.settings
     cookies: LoginCookies = request.app.state.cookies
     xsrf, set_cookies = cookies.xsrf(request)
@@ -80,17 +80,17 @@ async def _login_page(
     wrong = f'<p class="wrong" role="alert">{escape(problem)}</p>' if problem else ""
     by_name = await _is_for_several(request)
     words = _BY_NAME if by_name else _BY_TOKEN
-    name = _NAME_FIELD if by_name else ""
+    field = _NAME_FIELD.format(escape(name), "" if name else "autofocus ") if by_name else ""
     body = f"""<p>{words.asks}</p>
 {wrong}
 <form method="post" action="{escape(settings.base_url)}login?next={quote(wanted, safe="")}">
 <input type="hidden" name="{XSRF_COOKIE}" value="{escape(xsrf)}">
-{name}<label for="password">{words.secret}</label>
+{field}<label for="password">{words.secret}</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required
- {"" if by_name else "autofocus "}spellcheck="false">
+ {"" if by_name and not name else "autofocus "}spellcheck="false">
 <button>Log in</button>
 </form>
-<p><br>{words.help}</p>"""
+<p><br>{words.help.format(escape(settings.base_url))}</p>"""
     return html_page("Log in", body, status=status)
 
 
@@ -111,12 +111,13 @@ _BY_TOKEN = _Words(
 _BY_NAME = _Words(
     "Log in with your name and password.",
     "Password, or token without a name",
-    "Whoever runs the server can give you a new password.",
+    'Whoever runs the server can give you a new password; <a href="{}password">change it</a> once\n'
+    "you are in.",
     "This is not the name and password of anybody here.",
 )
 _NAME_FIELD = """<label for="username">Name</label>
-<input id="username" name="username" type="text" autocomplete="username" autofocus
- autocapitalize="none" spellcheck="false">
+<input id="username" name="username" type="text" autocomplete="username" value="{}"
+ {}autocapitalize="none" spellcheck="false">
 """
 
 
@@ -154,7 +155,7 @@ async def log_in(request: Request) -> Response:
     settings: Settings = state.settings
     authenticator: TokenAuthenticator = state.authenticator
     limit: LoginLimit = state.login_limit
-    form = await _form(request)
+    form = await form_fields(request)
     wanted = request.query_params.get("next") or form.get("next") or settings.base_url
     wanted = safe_next(wanted, settings.base_url)
     if foreign_origin(request, settings) or not has_xsrf(request, form.get(XSRF_COOKIE)):
@@ -163,7 +164,8 @@ async def log_in(request: Request) -> Response:
     address = client_of(request, settings)
     if seconds := limit.seconds_to_wait(address):
         problem = f"Too many wrong log-ins. Try again in {seconds} seconds."
-        page = await _login_page(request, wanted, problem=problem, status=429)
+        name = form.get("username", "").strip()
+        page = await _login_page(request, wanted, name=name, problem=problem, status=429)
         page.headers["Retry-After"] = str(seconds)
         return page
     name, place = form.get("username", "").strip(), address or "a unix socket"
@@ -178,7 +180,7 @@ async def log_in(request: Request) -> Response:
         log.warning("a wrong log-in%s, from %s", f" as {shown}" if name else "", place)
         await audit.record(state.database, "login_failed", None, name=shown, place=place)
         words = _BY_NAME if name else _BY_TOKEN
-        return await _login_page(request, wanted, problem=words.wrong, status=401)
+        return await _login_page(request, wanted, name=name, problem=words.wrong, status=401)
     identity = await authenticator.identify_login(login)
     await audit.record(state.database, "login", identity, place=place)
     cookies: LoginCookies = state.cookies
@@ -186,8 +188,8 @@ async def log_in(request: Request) -> Response:
     return RedirectResponse(wanted, 302)
 
 
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a posted form, each once; other content types have none."""
+async def form_fields(request: Request) -> dict[str, str]:
+    """Return the fields of a posted form, each once; TooLargeError when it is too long."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Text, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.identity import hash_token
@@ -99,6 +99,9 @@ async def end_login(database: Database, login: str) -> None:
     except ValueError:
         return
     async with database.transaction(as_server=True) as tx:
+        # The audit says that it was they who logged out.
+        whose = select(cast(Token.user_id, Text)).where(Token.id == login_id).scalar_subquery()
+        await tx.execute(select(func.set_config("datastore.user_id", whose, True)))
         await tx.execute(
             update(Token)
             .where(Token.id == login_id, Token.kind == "login", Token.revoked_at.is_(None))

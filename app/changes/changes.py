@@ -115,7 +115,8 @@ class Changes:
             try:
                 async with self.connection() as connection:
                     retention = timedelta(seconds=self.settings.feed_retention_seconds)
-                    await connection.fetchval(_PRUNE, retention)
+                    if dropped := await connection.fetchval(_PRUNE, retention):
+                        log.info("partitions of the change log dropped: %s", dropped)
                 await self.presence.remove_orphans()
             except Exception as error:  # noqa: BLE001 (the next time tries again)
                 log.warning("keeping the change log: %s", error)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
@@ -139,11 +140,22 @@ def upgrade(
 ) -> None:
     """Bring the schema up to date, as `alembic upgrade head` does."""
     target = require_url(database_url, data_dir)
-    if with_replicas:
-        _upgrade_with_replicas(target, revision, targets)
-    else:
-        migrations.upgrade(target, revision)
-    click.echo(f"The schema is at {migrations.current(target)}.")
+    try:
+        if with_replicas:
+            _upgrade_with_replicas(target, revision, targets)
+        else:
+            migrations.upgrade(target, revision)
+        click.echo(f"The schema is at {migrations.current(target)}.")
+    except DBAPIError as error:
+        raise click.ClickException(_what_postgresql_says(error)) from error
+
+
+def _what_postgresql_says(error: DBAPIError) -> str:
+    """Return an error's message and hint, without the statement, which may be long."""
+    diag = getattr(error.orig, "diag", None)
+    message = getattr(diag, "message_primary", None)
+    hint = getattr(diag, "message_hint", None)
+    return "\n".join(said for said in (message or str(error.orig).strip(), hint) if said)
 
 
 def _upgrade_with_replicas(url: str, revision: str, targets: tuple[str, ...]) -> None:

@@ -5,6 +5,8 @@ do all of this; over HTTP the same is for admins (docs/permissions.md).
 """
 
 import asyncio
+import getpass
+import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -53,9 +55,19 @@ async def _run(url: str, work: Callable[[Transaction], Awaitable[None]]) -> None
     database = Database(url, pool_size=1)
     try:
         async with database.transaction() as tx:
+            # The audit has no person for what is done here; it says which command of whose it was.
+            name = f"{click.get_current_context().command_path} by {_account()}"
+            await tx.execute(select(func.set_config("application_name", name, True)))
             await work(tx)
     finally:
         await database.close()
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        return str(os.getuid())
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -106,7 +106,24 @@ async def get_contents(  # noqa: PLR0917 (FastAPI passes them by name)
         model = await disk.model(
             path, content=with_content, type=type, format=format, hash=with_hash
         )
+    await _tell_what_is_writable(request, identity, model)
     return await model_answer(request, model, with_location=False)
+
+
+async def _tell_what_is_writable(
+    request: Request, identity: Identity, model: dict[str, Any]
+) -> None:
+    """Say `writable` only of what the asker may write to: front ends open the rest read-only."""
+    may_write = identity.is_within_scopes("write", "contents")
+    if may_write and identity.admin:
+        return
+    scope: list[str] | None = []
+    if may_write:
+        async with request.app.state.database.read(as_server=True) as tx:
+            scope = (await tx.execute(rows.scope(identity.id, "write"))).scalar_one()
+    listed = model["content"] if model["type"] == "directory" else None
+    for entry in [model, *(listed or [])]:
+        entry["writable"] = entry["writable"] and rows.is_in_scope(entry["path"], scope)
 
 
 async def _leave_out_unseen(request: Request, identity: Identity, model: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ARRAY,
@@ -31,9 +31,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
-from app.contents.listing import Entry
 from app.db.engine import Transaction
 from models import Content, Document, Session
+
+if TYPE_CHECKING:  # the disk's own imports are most of what a command would take to start
+    from app.contents.listing import Entry
 
 # Any number, the same in all servers of a database.
 _LOCK = 7366470211
@@ -90,6 +92,18 @@ def visible_paths(paths: Collection[str]) -> Select[str]:
     return select(Content.path).where(Content.path == _any(paths))
 
 
+def scope(user_id: uuid.UUID, action: str) -> Select[list[str] | None]:
+    """Where somebody may do an action, for `is_in_scope`; to be asked by the server itself."""
+    return select(func.datastore_scope(user_id, action, type_=ARRAY(Text)))
+
+
+def is_in_scope(path: str, scope: Collection[str] | None) -> bool:
+    """What `datastore_in_scope` says: the first entry that the path begins with decides."""
+    place = f"{path}/"
+    entry = next((entry for entry in scope or () if place.startswith(entry[1:])), "-")
+    return entry.startswith("+")
+
+
 def known_folders() -> Select[*tuple[Any, ...]]:
     """The folders that were ever listed."""
     child = aliased(Content)
@@ -116,7 +130,7 @@ def documents_in(folders: Collection[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
-def is_as_recorded(entry: Entry, row: Row[Any]) -> bool:
+def is_as_recorded(entry: "Entry", row: Row[Any]) -> bool:
     """Tell whether a row of `children` says what an entry says."""
     return (
         row.missing_since is None and row.file_key == entry.key and row[1:7] == _seen(entry.model)
@@ -157,7 +171,7 @@ async def folder_id(tx: Transaction, path: str) -> uuid.UUID:
     return made_id
 
 
-async def record(tx: Transaction, folder: str, entries: Iterable[Entry]) -> None:
+async def record(tx: Transaction, folder: str, entries: "Iterable[Entry]") -> None:
     """Write what was seen of entries of a folder."""
     parent = await folder_id(tx, folder)
     values = [

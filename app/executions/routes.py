@@ -13,11 +13,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from app.auth.access import allow
+from app.auth.access import allow, identify
 from app.auth.identity import Identity
 from app.db.engine import Transaction
 from app.documents.outputs import fold, output_of
-from app.errors import BadRequestError, UnavailableError
+from app.errors import BadRequestError, ForbiddenError, UnavailableError
 from app.executions.acting import answer, stop
 from app.executions.gathering import Gathering, is_built_in
 from app.executions.nbmodel import accept_nbmodel
@@ -159,7 +159,7 @@ async def _read_until(
     """
     waiters: Waiters = request.app.state.waiters
     loop = asyncio.get_running_loop()
-    polled = False
+    polled, began = False, loop.time()
     with waiters.watch(execution_id) as changed:
         while True:
             changed.clear()
@@ -167,6 +167,7 @@ async def _read_until(
                 polled = False
                 enough, answer = await read()
                 if enough:
+                    await _require_still_valid(request, loop.time() - began)
                     return answer
             if waiters.closed:
                 raise UnavailableError("The server is shutting down")
@@ -178,6 +179,15 @@ async def _read_until(
                 polled = True
                 if await request.is_disconnected():
                     raise ClientDisconnect from None
+
+
+async def _require_still_valid(request: Request, waited_seconds: float) -> None:
+    """Raise ForbiddenError when the token that a long wait began with has ended meanwhile.
+
+    The policies have asked anew for the person, but do not know of tokens.
+    """
+    if waited_seconds > 1 and await identify(request) is None:
+        raise ForbiddenError("Forbidden", reason="a valid token is required")
 
 
 @router.get("/api/executions/{execution_id}/outputs")

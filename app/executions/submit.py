@@ -1,7 +1,8 @@
 """Asking for executions: the rows first, then the kernel's queue.
 
 Rows are committed before anything is sent, so that what runs is always on record; the cells they
-belong to are marked in the same transaction.
+belong to are marked in the same transaction. The policies say whether the asker may run them; that
+a cell runs is the server's to write, since who may run it need not be one who may change it.
 """
 
 import uuid
@@ -118,6 +119,7 @@ async def run_code(
             piece = _Piece(code or "")
         found = await _insert(tx, identity, kernel, [piece], options, session_id=session_id)
         if found and piece.cell_id and document is not None:
+            await tx.go_on_as_server()
             await editor.queue_execution(piece.cell_id, found[0].execution.id)
     if not found:  # the same key was committed by another request in between
         assert options.idempotency_key is not None
@@ -175,6 +177,7 @@ async def run_chosen(
         )
         pieces = [_cell(document, editor, cell_id, options) for cell_id in choose(editor)]
         found = await _insert(tx, identity, kernel, pieces, options, session_id=session_id)
+        await tx.go_on_as_server()
         for piece, row in zip(pieces, found, strict=True):
             assert piece.cell_id is not None
             await editor.queue_execution(piece.cell_id, row.execution.id)

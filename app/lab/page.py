@@ -40,10 +40,21 @@ class Pages:
         self._settings = settings
         self._environments: dict[Path, Environment] = {}
 
-    def lab(self, *, workspace: str, tree: str, document: bool, unknown: str | None = None) -> str:
-        """Return JupyterLab's page on a workspace and a path; `unknown`: a path that is none."""
+    def lab(
+        self,
+        *,
+        workspace: str,
+        tree: str,
+        document: bool,
+        own: dict[str, Any],
+        unknown: str | None = None,
+    ) -> str:
+        """Return JupyterLab's page on a workspace and a path; `unknown`: a path that is none.
+
+        `own` is what the page says to this person alone.
+        """
         assert self._assets.lab is not None
-        config = self._config("JupyterLab", "lab")
+        config = self._config("JupyterLab", "lab", own)
         config |= {
             "mode": "single-document" if document else "multiple-document",
             "workspace": workspace,
@@ -57,7 +68,7 @@ class Pages:
         """Return one of Jupyter Notebook's pages."""
         assert self._assets.notebook is not None
         base_url = self._settings.base_url
-        config = self._config("Jupyter Notebook", "notebook")
+        config = self._config("Jupyter Notebook", "notebook", {})
         config |= {
             "frontendUrl": base_url,
             "nbclassic_enabled": False,
@@ -73,7 +84,7 @@ class Pages:
             page_config=config, base_url=self._settings.base_url, ws_url="", custom_css=False
         )
 
-    def _config(self, name: str, namespace: str) -> dict[str, Any]:
+    def _config(self, name: str, namespace: str, own: dict[str, Any]) -> dict[str, Any]:
         settings, lab = self._settings, self._assets.lab
         base_url = settings.base_url
         config = _urls(base_url)
@@ -114,7 +125,7 @@ class Pages:
         )
         config |= installed
         self._collaborate(config)
-        return config | settings.page_config
+        return config | own | settings.page_config
 
     def _collaborate(self, config: dict[str, Any]) -> None:
         """Have the server run cells where the front end follows documents, or take both out."""

@@ -4,20 +4,24 @@ The files are public, as in Jupyter Server: they are what the wheels hold, the s
 """
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
+from sqlalchemy import select
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from app.auth.access import allow, public
+from app.auth.access import allow, may, public
 from app.auth.addresses import path_below_base
 from app.auth.identity import Identity
 from app.contents.disk import Disk
+from app.db.engine import Database
 from app.errors import DomainError, NotFoundError
 from app.lab.assets import Assets, is_immutable
 from app.lab.page import Pages
+from app.settings import Settings
 from app.web import file_answer
+from models import User
 
 router = APIRouter(include_in_schema=False)
 
@@ -57,21 +61,36 @@ async def get_extension(path: str, request: Request) -> Response:
 
 @router.get("/lab")
 @router.get("/doc")
-async def lab(request: Request, _: Reader) -> Response:
+async def lab(request: Request, identity: Reader) -> Response:
     """Return JupyterLab's page."""
-    return await _lab(request, "")
+    return await _lab(request, identity, "")
 
 
 @router.get("/lab/{path:path}")
 @router.get("/doc/{path:path}")
-async def lab_at(path: str, request: Request, _: Reader) -> Response:
+async def lab_at(path: str, request: Request, identity: Reader) -> Response:
     """Return JupyterLab's page on a workspace or path; it says itself that a page is none."""
     if path.startswith(("api/", "extensions/")):
         raise NotFoundError(f"There is nothing at lab/{path}")
-    return await _lab(request, path)
+    return await _lab(request, identity, path)
 
 
-async def _lab(request: Request, path: str) -> Response:
+async def _own(request: Request, identity: Identity) -> dict[str, Any]:
+    """What a page says to one person: where their files are, whether they may open terminals."""
+    settings: Settings = request.app.state.settings
+    database: Database = request.app.state.database
+    query = select(User.home_path).where(User.id == identity.id)
+    async with database.read(as_server=True) as tx:
+        home = (await tx.execute(query)).scalar_one_or_none()
+    own: dict[str, Any] = {"preferredPath": f"/{home or ''}"}
+    if settings.terminals_enabled:
+        own["terminalsAvailable"] = identity.is_within_scopes("write", "terminals") and await may(
+            database, identity, "write", "terminals"
+        )
+    return own
+
+
+async def _lab(request: Request, identity: Identity, path: str) -> Response:
     if request.app.state.lab_assets.lab is None:
         raise NotFoundError("JupyterLab is not installed beside this server")
     pages: Pages = request.app.state.lab_pages
@@ -85,7 +104,12 @@ async def _lab(request: Request, path: str) -> Response:
     elif rest:
         unknown = request.scope["path"]
     page = await asyncio.to_thread(
-        pages.lab, workspace=workspace, tree=tree, document=document, unknown=unknown
+        pages.lab,
+        workspace=workspace,
+        tree=tree,
+        document=document,
+        own=await _own(request, identity),
+        unknown=unknown,
     )
     return HTMLResponse(page, headers=_PAGE_HEADERS)
 

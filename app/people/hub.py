@@ -11,7 +11,6 @@ from datetime import timedelta
 from sqlalchemy import any_, delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
 
-from app.auth import audit
 from app.auth.hub_service import HubPerson
 from app.contents import rows
 from app.db.engine import Database, Transaction
@@ -77,7 +76,6 @@ class HubPeople:
             admin = bool((await tx.execute(query)).scalar_one())
         if user.admin != admin:
             user.admin = admin
-            audit.add(tx, "hub_admin", None, user=user.name, admin=admin)
 
 
 async def _user_of(tx: Transaction, person: HubPerson, row: Token | None) -> tuple[User, bool]:
@@ -93,7 +91,6 @@ async def _user_of(tx: Transaction, person: HubPerson, row: Token | None) -> tup
                 select(User).where(User.id == row.user_id).with_for_update(key_share=True)
             )
         ).scalar_one()
-        audit.add(tx, "hub_rename", None, user=renamed.name, hub_name=person.hub_name)
         renamed.name = await _free_name(tx, User, person.name, but=renamed.id)
         renamed.hub_name = person.hub_name
         return renamed, False
@@ -102,10 +99,7 @@ async def _user_of(tx: Transaction, person: HubPerson, row: Token | None) -> tup
     if user is not None:
         return user, False
     name = await _free_name(tx, User, person.name)
-    user = await people.create_user(tx, name, home=not person.is_service)
-    user.hub_name = person.hub_name
-    audit.add(tx, "create_user", None, user=name, hub_name=person.hub_name)
-    await tx.flush()
+    user = await people.create_user(tx, name, home=not person.is_service, hub_name=person.hub_name)
     return user, True
 
 
@@ -162,7 +156,6 @@ async def _set_groups(tx: Transaction, user: User, wanted: frozenset[str]) -> No
     for name in sorted(wanted - now_in.keys()):
         group = await _group(tx, name)
         await people.join(tx, group, user)
-        audit.add(tx, "join", None, group=group.name, user=user.name, hub_name=name)
     for name in sorted(now_in.keys() - wanted):
         group = now_in[name]
         await tx.execute(
@@ -171,7 +164,6 @@ async def _set_groups(tx: Transaction, user: User, wanted: frozenset[str]) -> No
             ),
             execution_options={"synchronize_session": False},
         )
-        audit.add(tx, "leave", None, group=group.name, user=user.name, hub_name=name)
 
 
 async def _group(tx: Transaction, hub_name: str) -> Group:
@@ -182,8 +174,6 @@ async def _group(tx: Transaction, hub_name: str) -> Group:
         await rows.lock(tx)
         group = (await tx.execute(query)).scalar_one_or_none()
     if group is None:
-        group = await people.create_group(tx, await _free_name(tx, Group, hub_name))
-        group.hub_name = hub_name
-        audit.add(tx, "create_group", None, group=group.name, hub_name=hub_name)
-        await tx.flush()
+        name = await _free_name(tx, Group, hub_name)
+        group = await people.create_group(tx, name, hub_name=hub_name)
     return group

@@ -98,9 +98,16 @@ async def create_user(
     display_name: str | None = None,
     admin: bool = False,
     home: bool = True,
+    hub_name: str | None = None,
 ) -> User:
     """Make a user, with a home folder unless not wanted; ConflictError when the name is taken."""
-    made = User(id=uuid.uuid4(), name=_check_name(name), display_name=display_name, admin=admin)
+    made = User(
+        id=uuid.uuid4(),
+        name=_check_name(name),
+        display_name=display_name,
+        admin=admin,
+        hub_name=hub_name,
+    )
     taken = (await tx.execute(select(User.id).where(User.name == name))).first()
     if taken:
         raise ConflictError(f"There is a user {name!a} already")
@@ -166,11 +173,11 @@ async def link(tx: Transaction, user: User, hub_name: str | None) -> None:
 # groups
 
 
-async def create_group(tx: Transaction, name: str) -> Group:
+async def create_group(tx: Transaction, name: str, *, hub_name: str | None = None) -> Group:
     """Make a group; ConflictError when the name is taken."""
     if (await tx.execute(select(Group.id).where(Group.name == _check_name(name)))).first():
         raise ConflictError(f"There is a group {name!a} already")
-    made = Group(id=uuid.uuid4(), name=name)
+    made = Group(id=uuid.uuid4(), name=name, hub_name=hub_name)
     tx.add(made)
     await tx.flush()
     return made

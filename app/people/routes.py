@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import func, select
 
-from app.auth import audit
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.auth.passwords import has_password, set_password
@@ -79,7 +78,6 @@ async def create_user(request: Request, identity: UserAdmin) -> dict[str, Any]:
         if password is not None:
             await set_password(tx, made.id, password)
         home = (await tx.execute(_home(made))).scalar_one_or_none()
-        audit.add(tx, "create_user", identity, user=made.name, admin=made.admin)
         await tx.flush()
         await tx.refresh(made)
     homes: Homes = request.app.state.homes
@@ -105,8 +103,6 @@ async def update_user(user_id: str, request: Request, identity: UserAdmin) -> di
             await people.set_admin(tx, user, admin=admin)
         if (password := text_field(body, "password", any_text=True)) is not None:
             await set_password(tx, user.id, password)
-        changed = {key: value for key, value in body.items() if key != "password"}
-        audit.add(tx, "update_user", identity, user=user.name, changed=changed)
         home = (await tx.execute(_home(user))).scalar_one_or_none()
     return user_model(user, home=home)
 
@@ -125,7 +121,6 @@ async def change_password(
         if identity.token_id is not None and not await has_password(tx, identity.id, current):
             raise ForbiddenError("This is not the password", reason="current")
         await set_password(tx, identity.id, required_text_any(body, "password"))
-        audit.add(tx, "change_password", identity)
 
 
 def required_text_any(body: dict[str, Any], name: str) -> str:
@@ -164,7 +159,6 @@ async def create_group(request: Request, identity: GroupAdmin) -> dict[str, Any]
     body = await json_body(request)
     async with changing(request, identity) as tx:
         made = await people.create_group(tx, required_text(body, "name"))
-        audit.add(tx, "create_group", identity, group=made.name)
     return {"id": str(made.id), "name": made.name, "members": []}
 
 
@@ -174,9 +168,7 @@ async def rename_group(group_id: str, request: Request, identity: GroupAdmin) ->
     body = await json_body(request)
     async with changing(request, identity) as tx:
         group = await people.find_group(tx, group_id)
-        before = group.name
         await people.rename(tx, group, required_text(body, "name"))
-        audit.add(tx, "rename_group", identity, group=group.name, before=before)
     return {"id": str(group.id), "name": group.name}
 
 
@@ -185,7 +177,6 @@ async def delete_group(group_id: str, request: Request, identity: GroupAdmin) ->
     """Remove a group, with what it was granted."""
     async with changing(request, identity) as tx:
         group = await people.find_group(tx, group_id)
-        audit.add(tx, "delete_group", identity, group=group.name)
         await tx.delete(group)
 
 
@@ -195,7 +186,6 @@ async def join_group(group_id: str, user_id: str, request: Request, identity: Gr
     async with changing(request, identity) as tx:
         group, user = await people.find_group(tx, group_id), await people.find_user(tx, user_id)
         await people.join(tx, group, user)
-        audit.add(tx, "join", identity, group=group.name, user=user.name)
 
 
 @router.delete("/api/groups/{group_id}/members/{user_id}", status_code=204)
@@ -204,7 +194,6 @@ async def leave_group(group_id: str, user_id: str, request: Request, identity: G
     async with changing(request, identity) as tx:
         group, user = await people.find_group(tx, group_id), await people.find_user(tx, user_id)
         await people.leave(tx, group, user)
-        audit.add(tx, "leave", identity, group=group.name, user=user.name)
 
 
 # tokens
@@ -247,7 +236,6 @@ async def create_token(
             scopes=scopes,
             expires_at=time_field(body, "expires_at"),
         )
-        audit.add(tx, "create_token", identity, user=user.name, token=made.name, scopes=scopes)
         model = token_model(made, user.name)
     return {**model, "token": secret}
 
@@ -262,7 +250,6 @@ async def revoke_token(
             raise NotFoundError(f"There is no token {token_id}")
     async with changing(request, identity) as tx:
         await people.revoke_token(tx, token_id)
-        audit.add(tx, "revoke_token", identity, token_id=str(token_id))
 
 
 # audit

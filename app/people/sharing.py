@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import aliased
 
-from app.auth import audit
 from app.auth.access import allow, may, require
 from app.auth.identity import Identity
 from app.contents.following import Following
@@ -214,7 +213,6 @@ async def create_link(request: Request, identity: Sharer) -> dict[str, Any]:
             created_by_id=identity.id,
             expires_at=time_field(body, "expires_at"),
         )
-        audit.add(tx, "create_link", identity, link_id=str(made.id), target=target, actions=actions)
         model = link_model(made, target if resource == "contents" else None)
     return {**model, "code": code}
 
@@ -241,4 +239,3 @@ async def revoke_link(link_id: uuid.UUID, request: Request, identity: Sharer) ->
         link = await tx.get(ShareLink, link_id)
         if link is not None:
             await people.revoke_link(tx, link)
-            audit.add(tx, "revoke_link", identity, link_id=str(link_id))

@@ -6,7 +6,7 @@ The database user of the server must be allowed to create roles (`CREATEROLE`).
 import re
 
 from sqlalchemy import Text, any_, column, delete, func, literal, select, table
-from sqlalchemy.dialects.postgresql import ARRAY, OID, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, OID, insert
 from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import Transaction
@@ -41,6 +41,10 @@ async def create_sql_role(tx: Transaction, user: User, role: str | None, passwor
         await tx.execute(select(func.datastore_create_login(role, password)))
     except DBAPIError as error:
         raise _explained(error) from error
+    if owner_id is not None and not await _is_replica(tx):
+        # A trigger tells when there is a new one; a new password is in no table.
+        detail = literal({"user": user.name, "role": role}, JSONB)
+        await tx.execute(select(func.datastore_audit("renew_sql_role", detail)))
     if owner_id is None:
         statement = insert(SqlRole).values(role_name=role, user_id=user.id)
         await tx.execute(statement.on_conflict_do_nothing())
@@ -88,5 +92,10 @@ async def _is_replica(tx: Transaction) -> bool:
 def _explained(error: DBAPIError) -> ConflictError | ForbiddenError:
     code = getattr(error.orig, "sqlstate", None)
     if code == "42501":
-        return ForbiddenError("The server's database user may not create roles (CREATEROLE)")
+        return ForbiddenError(
+            "The server's database user may not make SQL log-ins. Have an administrator of "
+            "PostgreSQL run, with that user's name: ALTER ROLE the_database_user CREATEROLE; "
+            "GRANT datastore_analyst TO the_database_user WITH ADMIN OPTION;",
+            reason=str(error.orig).splitlines()[0],
+        )
     return ConflictError(str(error.orig).splitlines()[0])

@@ -1,4 +1,4 @@
-"""A replica's partitions: those of the publisher.
+"""A replica's partitions: those of the publisher's tables that are published.
 
 Partitions are not replicated, only rows are. A row of a period for which the replica has no
 partition stops it until there is one; a period that the publisher has dropped stays on the replica
@@ -11,6 +11,7 @@ from typing import Any
 from psycopg import sql
 
 from app.replication.addresses import Connection
+from models.publication import PUBLISHED
 
 LOCK_TIMEOUT = "2s"
 # Which are made first, since the others' foreign keys refer to them.
@@ -66,8 +67,9 @@ def mirror(ours: Connection, theirs: Connection, *, drop: bool) -> Mirrored:
 def _partitions(connection: Connection) -> list[dict[str, Any]]:
     return connection.execute(
         "SELECT parent::text, name::text, low_bound, high_bound FROM datastore_partitions()"
-        " WHERE NOT detaching ORDER BY parent <> %s, parent, low NULLS FIRST, name",
-        [_FIRST],
+        " WHERE NOT detaching AND parent = ANY (%s)"
+        " ORDER BY parent <> %s, parent, low NULLS FIRST, name",
+        [list(PUBLISHED), _FIRST],
     ).fetchall()
 
 

@@ -7,7 +7,7 @@ queues up behind it, and tries again. What could not be done is left for the nex
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,9 +70,18 @@ async def existing(connection: AsyncConnection) -> list[Partition]:
 
 
 async def make_ahead(
-    connection: AsyncConnection, now: datetime, *, unit: str, ahead: int, done: Done
+    connection: AsyncConnection,
+    now: datetime,
+    *,
+    unit: str,
+    ahead: int,
+    done: Done,
+    units: Mapping[str, str] | None = None,
 ) -> None:
-    """Make partitions until each table has `ahead` of them that begin after `now`."""
+    """Make partitions until each table has `ahead` of them that begin after `now`.
+
+    They are of a `unit` of time; `units` has those of tables with another one.
+    """
     found = await existing(connection)
     # A table's partitions of outputs are made with those of executions.
     for parent in sorted({partition.parent for partition in found} - {"outputs"}):
@@ -80,7 +89,7 @@ async def make_ahead(
         highs = [p.high for p in found if p.parent == parent and p.is_period and p.high]
         end = max(highs, default=None)
         while later < ahead or end is None or end <= now:
-            values = {"parent": parent, "unit": unit}
+            values = {"parent": parent, "unit": (units or {}).get(parent, unit), "at": now}
             try:
                 made = await _patiently(connection, statements.MAKE_NEXT, values)
             except DBAPIError as error:
@@ -88,7 +97,7 @@ async def make_ahead(
                 break
             later += end is not None and end > now
             end = made.scalar_one()
-            done.made.append(f"{parent} until {end:%Y-%m-%d}")
+            done.made.append(f"{parent} until {end:%Y-%m-%d %H:%M}".removesuffix(" 00:00"))
 
 
 async def drop_expired(
@@ -129,7 +138,7 @@ async def _finish_detaching(connection: AsyncConnection, done: Done) -> None:
             if partition.detaching:
                 await _detach(connection, partition)
         for name in (await connection.execute(statements.DETACHED)).scalars().all():
-            await _patiently(connection, statements.drop(name))
+            await _drop_detached(connection, name)
             done.dropped.append(name)
     except DBAPIError as error:
         done.postponed["detached partitions"] = str(error.orig)
@@ -148,7 +157,7 @@ async def _drop(
             await tx.execute(statements.FORGET_QUESTIONS, partition.bounds)
             await tx.execute(statements.FORGET_KEYS, partition.bounds)
     await _detach(connection, partition)
-    await _patiently(connection, statements.drop(partition.name))
+    await _drop_detached(connection, partition.name)
     done.dropped.append(partition.name)
 
 
@@ -220,6 +229,11 @@ async def _detach(connection: AsyncConnection, partition: Partition) -> None:
             pending = left[0].detaching
         else:
             return
+
+
+async def _drop_detached(connection: AsyncConnection, name: str) -> None:
+    """Drop it; locks what its foreign keys refer to for a moment."""
+    await _patiently(connection, statements.DROP, {"parent": name.partition("_")[0], "name": name})
 
 
 async def _patiently(

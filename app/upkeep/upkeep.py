@@ -8,7 +8,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,11 +23,14 @@ from models.partitions import lock_timeout
 
 log = logging.getLogger(__name__)
 
-# The advisory lock of whoever does the work; arbitrary, as long as nobody else uses it.
-_LOCK = 7366470211
+# The advisory lock of whoever does the work. Arbitrary, as long as nobody else uses it: migrations,
+# the list of files and the change log have the numbers beside it.
+_LOCK = 7366470212
 _LOCK_MILLISECONDS = 300
 # Finished executions taken into the roll-ups in one transaction.
 _ROWS = 5_000
+# Changes that are kept for at least so long are in partitions of a day, others of an hour.
+_DAYS_FROM_SECONDS = 6 * 3600.0
 # How often what is too old is looked for.
 _EXPIRE_SECONDS = 3600.0
 
@@ -89,6 +93,7 @@ class Upkeep:
                 unit=settings.partition_unit,
                 ahead=settings.partitions_ahead,
                 done=done,
+                units={"changes": unit_of_changes(settings)},
             )
             # Before anything is dropped, so that it stays counted.
             done.rolled_up = await self._roll_up()
@@ -97,6 +102,9 @@ class Upkeep:
                 await partitions.drop_expired(
                     self._database, connection, now, keep=kept_times(settings), done=done
                 )
+                if settings.keep_rollups_days is not None:
+                    before = (now - timedelta(days=settings.keep_rollups_days)).date()
+                    done.rows_deleted += await self._forget_roll_ups(before)
         return done
 
     async def _roll_up(self) -> int:
@@ -107,6 +115,18 @@ class Upkeep:
                 taken = (await tx.execute(analytics.ROLL_UP, {"at_most": _ROWS})).scalar_one()
             rolled_up += taken
         return rolled_up
+
+    async def _forget_roll_ups(self, before: date) -> int:
+        """Delete the sums of days (UTC) before one, some at a time; return how many."""
+        deleted = 0
+        for name in analytics.ROLL_UPS:
+            gone = _ROWS
+            while gone == _ROWS:
+                async with self._database.transaction(recorder=True) as tx:
+                    result: Any = await tx.execute(analytics.delete_roll_ups(name, before, _ROWS))
+                    gone = result.rowcount
+                deleted += gone
+        return deleted
 
     async def _analyze(self, connection: AsyncConnection) -> None:
         """Renew the statistics of partitioned tables once a day."""
@@ -128,6 +148,15 @@ class Upkeep:
                 if not connection.closed and not connection.invalidated:
                     await connection.execute(lock_timeout(None))
                     await connection.execute(select(func.pg_advisory_unlock(_LOCK)))
+
+
+def unit_of_changes(settings: Settings) -> str:
+    """Return how long partitions of the change log are.
+
+    What is read of it is looked for in each of them, so they are to be few; what is pruned goes
+    when the whole partition is old, so they are not to be much longer than changes are kept.
+    """
+    return "day" if settings.feed_retention_seconds >= _DAYS_FROM_SECONDS else "hour"
 
 
 def kept_times(settings: Settings) -> dict[str, timedelta]:

@@ -5,11 +5,13 @@ import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 import websockets
 from sqlalchemy import text
 
 from app.auth.revocations import CLOSE_CODE
+from app.collaboration.rooms import FORBIDDEN as ROOM_FORBIDDEN
 from tests.access.world import FOLDER, NOTEBOOK, World
 from tests.kernels import until
 
@@ -52,6 +54,137 @@ async def seconds_to_close(websocket) -> float:
 
 # On a crowded machine the second is that of the server, not of the test.
 SOON = 1.0 + 4.0
+
+
+# What is open because it is shared; what is open for whoever has logged in. And a terminal.
+ON_SHARED = {"channels", "comm", "room"}
+ANYWAY = {"awareness", "events", "feed", "sse"}
+# How each right ends, and what ends with it; the rest stays open.
+ENDINGS: dict[str, set[str]] = {
+    "permission": ON_SHARED,
+    "narrower": {"channels", "comm"},
+    "expiry": ON_SHARED,
+    "group": ON_SHARED,
+    "link": ON_SHARED,
+    "server": {"terminal"},
+    "token": ON_SHARED | ANYWAY | {"terminal"},
+    "token expiry": ON_SHARED | ANYWAY | {"terminal"},
+    "disabled": ON_SHARED | ANYWAY | {"terminal"},
+}
+
+
+async def asked(made: World, person: str, method: str, url: str, /, **body) -> dict:
+    answer = await made.ask(person, method, url, json=body)
+    assert answer.status_code < 300, answer.text
+    return answer.json() if answer.content else {}
+
+
+async def given(made: World, ending: str) -> tuple[str, list[tuple[str, str, str, dict]]]:
+    """Make somebody who may run in Olga's folder and open terminals; return how that ends."""
+    name = f"to-end-by-{ending.replace(' ', '-')}"
+    user = await asked(made, "admin", "POST", "/api/users", name=name)
+    token = await asked(made, "admin", "POST", "/api/tokens", user=name)
+    made.tokens[name] = token["token"]
+    server = {"user": name, "role": "runner", "resource": "server"}
+    opens = await asked(made, "admin", "POST", "/api/permissions", **server)
+    to = {"user": name}
+    if ending == "group":
+        await asked(made, "admin", "POST", "/api/groups", name=name)
+        await asked(made, "admin", "PUT", f"/api/groups/{name}/members/{name}")
+        to = {"group": name}
+    runs = {**to, "role": "runner", "path": FOLDER}
+    if ending == "link":
+        link = await asked(made, "olga", "POST", "/api/share-links", role="runner", path=FOLDER)
+        await asked(made, name, "POST", "/api/share-links/accept", code=link["code"])
+        return name, [("olga", "DELETE", f"/api/share-links/{link['id']}", {})]
+    permission = await asked(made, "olga", "POST", "/api/permissions", **runs)
+    return name, {
+        "permission": [("olga", "DELETE", f"/api/permissions/{permission['id']}", {})],
+        "narrower": [("olga", "POST", "/api/permissions", {**runs, "role": "viewer"})],
+        "group": [("admin", "DELETE", f"/api/groups/{name}/members/{name}", {})],
+        "server": [("admin", "DELETE", f"/api/permissions/{opens['id']}", {})],
+        "token": [(name, "DELETE", f"/api/tokens/{token['id']}", {})],
+        "disabled": [("admin", "PATCH", f"/api/users/{user['id']}", {"disabled": True})],
+    }.get(ending, [])
+
+
+@contextlib.asynccontextmanager
+async def all_open(made: World, person: str):
+    """Open one of each thing that stays open; yield tasks that end when the server ends it."""
+    terminal = await asked(made, person, "POST", "/api/terminals")
+    found = await asked(
+        made,
+        person,
+        "PUT",
+        f"/api/collaboration/session/{NOTEBOOK}",
+        format="json",
+        type="notebook",
+    )
+    room = f"json:notebook:{found['fileId']}?sessionId={found['sessionId']}"
+    paths = {
+        "channels": f"/api/kernels/{made.ids['kernel_id']}/channels",
+        "comm": f"/api/comms/{made.ids['comm_id']}/channel",
+        "room": f"/api/collaboration/room/{room}",
+        "awareness": "/api/collaboration/room/JupyterLab:globalAwareness",
+        "events": "/api/events/subscribe",
+        "feed": "/api/datastore/feed",
+        "terminal": f"/terminals/websocket/{terminal['name']}",
+    }
+    await made.server.app.state.revocations.listening.wait()
+    address, headers = made.server.address, made.headers(person)
+    is_open = asyncio.Event()
+
+    async def sse() -> None:
+        url = f"http://{address}/api/datastore/events?table=users"
+        async with (
+            httpx.AsyncClient(timeout=60) as client,
+            client.stream("GET", url, headers=headers) as stream,
+        ):
+            async for _ in stream.aiter_lines():
+                is_open.set()
+
+    async def closed(websocket) -> None:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async for _ in websocket:
+                pass
+        assert websocket.close_code in (CLOSE_CODE, ROOM_FORBIDDEN)
+
+    async with contextlib.AsyncExitStack() as stack:
+        ends = {"sse": asyncio.create_task(sse())}
+        for kind, path in paths.items():
+            connecting = websockets.connect(f"ws://{address}{path}", additional_headers=headers)
+            ends[kind] = asyncio.create_task(closed(await stack.enter_async_context(connecting)))
+        try:
+            async with asyncio.timeout(20):
+                await is_open.wait()
+            yield ends
+        finally:
+            for task in ends.values():
+                task.cancel()
+            await asyncio.gather(*ends.values(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_each_ending_ends_what_it_should_and_no_more(made: World, ending: str) -> None:
+    person, how = await given(made, ending)
+    async with all_open(made, person) as ends:
+        if not how:
+            table = "tokens" if ending == "token expiry" else "permissions"
+            of = "user_id = :id AND expires_at IS NULL"
+            of += " AND content_id IS NOT NULL" if table == "permissions" else ""
+            (user,) = [
+                u for u in await asked(made, "admin", "GET", "/api/users") if u["name"] == person
+            ]
+            soon = f"UPDATE {table} SET expires_at = clock_timestamp() + interval '1 s' WHERE {of}"
+            await change(made, soon, id=user["id"])
+        for who, method, path, body in how:
+            await asked(made, who, method, path, **body)
+        began = time.monotonic()
+        should = [ends[kind] for kind in ENDINGS[ending]]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*should)
+        assert time.monotonic() - began < SOON + (0 if how else 1)
+        assert {kind for kind, task in ends.items() if task.done()} == ENDINGS[ending]
 
 
 async def test_a_revoked_permission_ends_channels(made: World) -> None:
@@ -104,6 +237,53 @@ async def test_a_revoked_token_ends_its_terminal_and_no_other(made: World) -> No
         await other.send('["stdin", "x"]')
         async with asyncio.timeout(20):
             await other.recv()
+
+
+async def test_a_token_that_ends_while_it_waits_is_told_nothing(made: World) -> None:
+    token = await asked(made, "olga", "POST", "/api/tokens", name="waits")
+    made.tokens["waits"] = token["token"]
+    url = f"/api/kernels/{made.ids['kernel_id']}/execute"
+    record = await asked(made, "olga", "POST", url, code="input('?'); print('secret')")
+    path = f"/api/executions/{record['id']}"
+    async with httpx.AsyncClient(base_url=f"http://{made.server.address}", timeout=60) as client:
+        wait = client.get(f"{path}?wait=50", headers=made.headers("waits"))
+        waiting = asyncio.create_task(wait)
+        await asyncio.sleep(1.1)  # it is by time that a wait is long
+        await asked(made, "olga", "DELETE", f"/api/tokens/{token['id']}")
+
+        async def answered() -> bool:
+            said = await made.ask("olga", "POST", f"{path}/input", json={"value": "x"})
+            return said.status_code == 201
+
+        await until(answered)
+        ended = await waiting
+    assert (ended.status_code, "secret" in ended.text) == (403, False)
+
+
+async def test_contents_say_who_may_write_to_them(made: World) -> None:
+    """JupyterLab opens read-only what is not `writable`."""
+    for person, writable in (("viewer", False), ("runner", False), ("owner", True), ("olga", True)):
+        for path in (NOTEBOOK, f"{FOLDER}/text.txt", FOLDER):
+            model = await asked(made, person, "GET", f"/api/contents/{path}")
+            assert model["writable"] is writable, (person, path)
+        assert {entry["writable"] for entry in model["content"]} == {writable}
+    home = await asked(made, "viewer", "GET", "/api/contents/home")
+    assert home["writable"] is False
+    assert {e["name"]: e["writable"] for e in home["content"]} == {"olga": False, "viewer": True}
+    token = await asked(made, "admin", "POST", "/api/tokens", scopes=["read"])
+    made.tokens["reads"] = token["token"]
+    assert (await asked(made, "reads", "GET", f"/api/contents/{FOLDER}"))["writable"] is False
+
+
+async def test_jupyterlab_begins_where_ones_files_are(made: World) -> None:
+    for person, home, terminals in (
+        ("viewer", "/home/viewer", "false"),
+        ("olga", "/home/olga", "true"),
+        ("admin", "/", "true"),
+    ):
+        page = (await made.ask(person, "GET", "/lab")).text
+        assert f'"preferredPath": "{home}"' in page
+        assert f'"terminalsAvailable": {terminals}' in page
 
 
 async def test_scopes_restrict_a_token(made: World) -> None:
@@ -205,6 +385,49 @@ async def test_a_second_user_logs_in_by_name_without_a_restart(made: World) -> N
 
     await until(is_out)
     browser.cookies.clear()
+
+
+async def test_people_change_their_password_on_a_page(made: World) -> None:
+    await asked(made, "admin", "POST", "/api/users", name="yan", password="the first one")
+    browser = made.server.http
+    browser.cookies.clear()
+    browser.headers.pop("Authorization", None)
+
+    async def log_in(password: str, status: int) -> None:
+        browser.cookies.clear()
+        await browser.get("/login")
+        form = {"username": "yan", "password": password, "_xsrf": browser.cookies["_xsrf"]}
+        answer = await browser.post("/login", data=form)
+        assert answer.status_code == status
+        assert status == 302 or 'value="yan"' in answer.text  # to be typed once
+
+    asks = await browser.get("/password")
+    assert asks.headers["location"] == "/login?next=%2Fpassword"
+    await log_in("the first one", 302)
+    assert "Change your password" in (await browser.get("/password")).text
+    right = {"current": "the first one", "password": "the second one", "again": "the second one"}
+    xsrf = {"_xsrf": browser.cookies["_xsrf"]}
+    for wrong, status, says in (
+        ({**xsrf, **right, "current": "another"}, 403, "not the password"),
+        ({**xsrf, **right, "again": "another"}, 400, "not typed alike"),
+        ({**xsrf, **right, "password": "short", "again": "short"}, 400, "8 to 1024"),
+        (right, 403, "not sent from this page"),
+    ):
+        answer = await browser.post("/password", data=wrong)
+        assert (answer.status_code, says in answer.text) == (status, True), answer.text
+    done = await browser.post("/password", data={**xsrf, **right})
+    assert done.status_code == 200
+    assert "Password changed" in done.text
+    assert (await browser.get("/api/me")).status_code == 403  # logged out, here too
+    await log_in("the first one", 401)
+    await log_in("the second one", 302)
+    browser.cookies.clear()
+    said = await asked(made, "admin", "GET", "/api/audit")
+    assert [e["event"] for e in said if e["actor"] == "yan"][:3] == [
+        "login",
+        "end_login",
+        "set_password",
+    ]
 
 
 async def test_running_anothers_cell_acts_as_its_owner(made: World) -> None:

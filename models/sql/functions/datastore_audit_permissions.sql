@@ -3,12 +3,9 @@ CREATE OR REPLACE FUNCTION datastore_audit_permissions() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     row_now permissions := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
-    who uuid := CASE TG_OP WHEN 'INSERT' THEN NEW.granted_by_id ELSE datastore_current_user_id() END;
 BEGIN
-    INSERT INTO audit (event, actor_id, actor, detail) VALUES (
+    PERFORM datastore_audit(
         CASE TG_OP WHEN 'INSERT' THEN 'grant' WHEN 'DELETE' THEN 'revoke' ELSE 'change' END,
-        who,
-        (SELECT u.name FROM users u WHERE u.id = who),
         jsonb_strip_nulls(jsonb_build_object(
             'permission_id', row_now.id,
             'subject', row_now.subject,
@@ -19,7 +16,8 @@ BEGIN
             'kernel_id', row_now.kernel_id,
             'actions', to_jsonb(row_now.actions),
             'share_link_id', row_now.share_link_id,
-            'expires_at', row_now.expires_at)));
+            'expires_at', row_now.expires_at)),
+        CASE TG_OP WHEN 'INSERT' THEN NEW.granted_by_id END);
     RETURN NULL;
 END
 $$;

@@ -1,11 +1,11 @@
--- Takes outputs out of their cells; they stay with their execution. Whoever may change the document
+-- Takes outputs out of their cells; they stay with their execution. Whoever may write to the document
 -- may do it, also where they would not see the row any more: an output that a file had brought
 -- belongs to nothing then.
 CREATE OR REPLACE FUNCTION datastore_detach_outputs(ids bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     scope text[] := CASE current_setting('role')
-        WHEN 'datastore_request' THEN datastore_my_scope('change') ELSE ARRAY['+'] END;
+        WHEN 'datastore_request' THEN datastore_my_scope('write') ELSE ARRAY['+'] END;
 BEGIN
     UPDATE outputs o SET cell_id = NULL
     FROM cells x

@@ -68,7 +68,10 @@ BEGIN
     IF kind = 'terminals' THEN
         SELECT t.owner_id INTO found_row FROM terminals t
         WHERE t.name = target AND t.ended_at IS NULL;
-        RETURN FOUND AND (found_row.owner_id = asker OR (is_admin AND wanted = 'write'));
+        -- Into one's own type as long as one may open another.
+        RETURN FOUND AND CASE WHEN found_row.owner_id = asker
+            THEN wanted <> 'execute' OR datastore_may(asker, 'write', 'terminals')
+            ELSE is_admin AND wanted = 'write' END;
     END IF;
     BEGIN
         row_id := target::uuid;

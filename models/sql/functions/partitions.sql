@@ -1,6 +1,7 @@
 -- Tables that grow are partitioned by time; their partitions are in the schema `partitions`, named
--- for their table and their first day, and made ahead. There is no default partition: with one,
--- none could be detached without locking the table.
+-- for their table and their first day, and made ahead. Executions and outputs have no default partition:
+-- with one, none could be detached without locking the table. The change log has one, since nobody
+-- reads it for long.
 CREATE SCHEMA IF NOT EXISTS partitions;
 
 -- The partitions of all tables with their bounds as times; a null bound is open, or no time.
@@ -8,6 +9,7 @@ CREATE OR REPLACE FUNCTION datastore_partitions()
 RETURNS TABLE (parent name, name name, low timestamptz, high timestamptz, low_bound text,
                high_bound text, detaching boolean)
 LANGUAGE sql STABLE
+SET datestyle = 'ISO'
 BEGIN ATOMIC
     SELECT parent.relname, leaf.relname, bounds.low, bounds.high, texts.low, texts.high,
            i.inhdetachpending
@@ -39,6 +41,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     leaf text := parent || '_' || label;
     made record;
+    key text;
+    strays regclass;
 BEGIN
     IF to_regclass(format('partitions.%I', leaf)) IS NOT NULL THEN
         RETURN false;
@@ -78,6 +82,17 @@ BEGIN
                        ' REFERENCES partitions.%I (id) ON DELETE CASCADE',
                        leaf, leaf || '_execution_id_fkey', 'executions_' || label);
     END IF;
+    SELECT a.attname, nullif(p.partdefid, 0)::regclass INTO key, strays
+    FROM pg_partitioned_table p
+    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+    WHERE p.partrelid = format('public.%I', parent)::regclass;
+    IF strays IS NOT NULL THEN
+        -- ATTACH locks the default partition, and refuses while it has rows of the new one.
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', strays);
+        EXECUTE format('WITH moved AS (DELETE FROM %s WHERE %2$I >= %3$L AND %2$I < %4$L RETURNING *)'
+                       ' INSERT INTO partitions.%5$I SELECT * FROM moved',
+                       strays, key, low, high, leaf);
+    END IF;
     EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION partitions.%I FOR VALUES FROM (%s) TO (%s)',
                    parent, leaf, coalesce(quote_literal(low), 'MINVALUE'),
                    coalesce(quote_literal(high), 'MAXVALUE'));
@@ -85,27 +100,39 @@ BEGIN
 END
 $$;
 
--- Make the partition that follows the last one in time: of a month, week or day (UTC). Returns its
--- end. The table's key is a UUIDv7 or a timestamptz. Outputs follow executions.
-CREATE OR REPLACE FUNCTION datastore_make_next_partition(parent text, unit text)
-RETURNS timestamptz
+-- Make the partition that follows the last one in time: of a month, week, day or hour (UTC). Returns its
+-- end. The table's key is a UUIDv7 or a timestamptz. Outputs follow executions. A table with a default
+-- partition needs none for the time until `at` in which there was none.
+CREATE OR REPLACE FUNCTION datastore_make_next_partition(
+    parent text, unit text, at timestamptz DEFAULT now()
+) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE
     begins timestamp;
     ends timestamp;
+    label text;
     low text;
     high text;
     is_uuid boolean;
+    has_default boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('datastore partitions'));
     SELECT max(p.high) AT TIME ZONE 'UTC' INTO begins
     FROM datastore_partitions() p WHERE p.parent = datastore_make_next_partition.parent;
-    begins := coalesce(begins, date_trunc(unit, now() AT TIME ZONE 'UTC'));
-    ends := date_trunc(unit, begins) + ('1 ' || unit)::interval;
-    SELECT a.atttypid = 'uuid'::regtype INTO STRICT is_uuid
+    SELECT a.atttypid = 'uuid'::regtype, p.partdefid <> 0 INTO STRICT is_uuid, has_default
     FROM pg_partitioned_table p
     JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
     WHERE p.partrelid = format('public.%I', parent)::regclass;
+    begins := coalesce(begins, date_trunc(unit, at AT TIME ZONE 'UTC'));
+    IF has_default THEN
+        begins := greatest(begins, date_trunc(unit, at AT TIME ZONE 'UTC'));
+        IF begins AT TIME ZONE 'UTC' <= clock_timestamp() THEN
+            -- Somebody may be writing to the default partition what is of the new one.
+            EXECUTE format('LOCK TABLE ONLY public.%I IN SHARE ROW EXCLUSIVE MODE', parent);
+        END IF;
+    END IF;
+    ends := date_trunc(unit, begins) + ('1 ' || unit)::interval;
+    label := to_char(begins, CASE unit WHEN 'hour' THEN 'YYYY_MM_DD_HH24' ELSE 'YYYY_MM_DD' END);
     IF is_uuid THEN
         low := datastore_id_at(begins AT TIME ZONE 'UTC');
         high := datastore_id_at(ends AT TIME ZONE 'UTC');
@@ -113,10 +140,28 @@ BEGIN
         low := begins AT TIME ZONE 'UTC';
         high := ends AT TIME ZONE 'UTC';
     END IF;
-    PERFORM datastore_make_partition(parent, to_char(begins, 'YYYY_MM_DD'), low, high);
+    PERFORM datastore_make_partition(parent, label, low, high);
     IF parent = 'executions' THEN
-        PERFORM datastore_make_partition('outputs', to_char(begins, 'YYYY_MM_DD'), low, high);
+        PERFORM datastore_make_partition('outputs', label, low, high);
     END IF;
     RETURN ends AT TIME ZONE 'UTC';
+END
+$$;
+
+-- Drop a partition that was detached, and tell who follows its table to fetch anew: its rows went
+-- without a trigger.
+CREATE OR REPLACE FUNCTION datastore_drop_detached(parent text, leaf text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    had_rows boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM partitions.%I)', leaf) INTO had_rows;
+    EXECUTE format('DROP TABLE partitions.%I', leaf);
+    IF had_rows AND EXISTS (SELECT FROM pg_trigger
+                            WHERE tgrelid = to_regclass(format('public.%I', parent))
+                              AND tgname = 'datastore_changes_truncate') THEN
+        INSERT INTO changes (table_name, op, record_id) VALUES (parent, 'T', '');
+        PERFORM pg_notify('datastore_changes', '');
+    END IF;
 END
 $$;

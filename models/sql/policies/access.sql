@@ -82,53 +82,53 @@ CREATE POLICY idempotency_keys_own ON idempotency_keys
 CREATE POLICY terminals_read ON terminals FOR SELECT
     USING (owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin()));
 CREATE POLICY terminals_write ON terminals FOR INSERT
-    WITH CHECK (owner_id = (SELECT datastore_current_user_id()));
+    WITH CHECK (owner_id = (SELECT datastore_current_user_id())
+        AND (SELECT datastore_may(datastore_current_user_id(), 'write', 'terminals')));
 
--- Contents, by path; a folder on the way to something that may be seen is seen.
+-- Contents, by path; a folder on the way to something that may be seen is seen. Their rows are
+-- written by the server alone, as the disk is.
 CREATE POLICY contents_read ON contents FOR SELECT
     USING (datastore_in_scope(path, (SELECT datastore_my_scope('read')))
         OR (type = 'directory' AND datastore_leads_to(path, (SELECT datastore_my_scope('read')))));
-CREATE POLICY contents_insert ON contents FOR INSERT
-    WITH CHECK (datastore_in_scope(path, (SELECT datastore_my_scope('write'))));
-CREATE POLICY contents_update ON contents FOR UPDATE
-    USING (datastore_in_scope(path, (SELECT datastore_my_scope('write'))));
-CREATE POLICY contents_delete ON contents FOR DELETE
-    USING (datastore_in_scope(path, (SELECT datastore_my_scope('write'))));
 CREATE POLICY checkpoints_read ON checkpoints FOR SELECT
     USING (EXISTS (SELECT FROM contents c WHERE c.id = checkpoints.content_id
         AND datastore_in_scope(c.path, (SELECT datastore_my_scope('read')))));
 
--- Documents: what is seen with their file. Running a cell changes them too: `change` is to write
--- or to execute.
+-- Documents: what is seen with their file, and changed by who may write to it. Whoever may execute
+-- locks one too, so that what they run is what the cell is: `change` is to write or to execute. That
+-- the cell runs is then the server's own to write (`Transaction.go_on_as_server`).
 CREATE POLICY documents_read ON documents FOR SELECT
     USING (EXISTS (SELECT FROM contents c WHERE c.id = documents.content_id));
 CREATE POLICY documents_change ON documents FOR UPDATE
     USING (EXISTS (SELECT FROM contents c WHERE c.id = documents.content_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))))
+    WITH CHECK (EXISTS (SELECT FROM contents c WHERE c.id = documents.content_id
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 CREATE POLICY document_updates_read ON document_updates FOR SELECT
     USING (EXISTS (SELECT FROM documents d WHERE d.id = document_updates.document_id));
-CREATE POLICY document_updates_change ON document_updates
-    USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
-        WHERE d.id = document_updates.document_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+CREATE POLICY document_updates_insert ON document_updates FOR INSERT
+    WITH CHECK (actor_id = (SELECT datastore_current_user_id())
+        AND EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
+            WHERE d.id = document_updates.document_id
+            AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 CREATE POLICY document_snapshots_read ON document_snapshots FOR SELECT
     USING (EXISTS (SELECT FROM documents d WHERE d.id = document_snapshots.document_id));
-CREATE POLICY document_snapshots_change ON document_snapshots
+CREATE POLICY document_snapshots_write ON document_snapshots
     USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
         WHERE d.id = document_snapshots.document_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 CREATE POLICY notebooks_read ON notebooks FOR SELECT
     USING (EXISTS (SELECT FROM documents d WHERE d.id = notebooks.id));
-CREATE POLICY notebooks_change ON notebooks
+CREATE POLICY notebooks_write ON notebooks
     USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
         WHERE d.id = notebooks.id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 CREATE POLICY cells_read ON cells FOR SELECT
     USING (EXISTS (SELECT FROM documents d WHERE d.id = cells.notebook_id));
-CREATE POLICY cells_change ON cells
+CREATE POLICY cells_write ON cells
     USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
         WHERE d.id = cells.notebook_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 
 -- Kernels: their owner's, and as `datastore_shared_kernels` says. Only who may share a kernel may
 -- give it a session: with that, whoever sees the session's document sees the kernel.
@@ -137,9 +137,6 @@ CREATE POLICY kernels_read ON kernels FOR SELECT
         OR id = ANY ((SELECT datastore_my_kernels('read'))::text[]));
 CREATE POLICY kernels_insert ON kernels FOR INSERT
     WITH CHECK (owner_id = (SELECT datastore_current_user_id()));
-CREATE POLICY kernels_update ON kernels FOR UPDATE
-    USING (owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin())
-        OR id = ANY ((SELECT datastore_my_kernels('write'))::text[]));
 CREATE POLICY sessions_read ON sessions FOR SELECT
     USING (owner_id = (SELECT datastore_current_user_id())
         OR EXISTS (SELECT FROM kernels k WHERE k.id = sessions.kernel_id));
@@ -161,7 +158,7 @@ CREATE POLICY executions_read ON executions FOR SELECT
         OR EXISTS (SELECT FROM documents d WHERE d.id = executions.document_id)
         OR kernel_id = ANY ((SELECT datastore_my_kernels('granted'))::text[]));
 CREATE POLICY executions_insert ON executions FOR INSERT
-    WITH CHECK (actor_id = (SELECT datastore_current_user_id())
+    WITH CHECK (actor_id = (SELECT datastore_current_user_id()) AND status = 'queued'
         AND (EXISTS (SELECT FROM kernels k WHERE k.id = executions.kernel_id AND k.owner_id = executions.run_as_id
                 AND (k.owner_id = (SELECT datastore_current_user_id())
                     OR (SELECT datastore_am_admin())
@@ -173,35 +170,20 @@ CREATE POLICY executions_insert ON executions FOR INSERT
 CREATE POLICY outputs_read ON outputs FOR SELECT
     USING (EXISTS (SELECT FROM executions e WHERE e.id = outputs.execution_id)
         OR EXISTS (SELECT FROM cells c WHERE c.id = outputs.cell_id));
+-- Those that a file brings; what a kernel said is the server's to write.
 CREATE POLICY outputs_insert ON outputs FOR INSERT
     WITH CHECK (execution_id IS NULL AND EXISTS (
         SELECT FROM cells x JOIN documents d ON d.id = x.notebook_id
         JOIN contents c ON c.id = d.content_id
         WHERE x.id = outputs.cell_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
-CREATE POLICY outputs_update ON outputs FOR UPDATE
-    USING (EXISTS (
-        SELECT FROM cells x JOIN documents d ON d.id = x.notebook_id
-        JOIN contents c ON c.id = d.content_id
-        WHERE x.id = outputs.cell_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))))
-    WITH CHECK (cell_id IS NULL OR EXISTS (
-        SELECT FROM cells x JOIN documents d ON d.id = x.notebook_id
-        JOIN contents c ON c.id = d.content_id
-        WHERE x.id = outputs.cell_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
-CREATE POLICY outputs_delete ON outputs FOR DELETE
-    USING (execution_id IS NULL AND EXISTS (
-        SELECT FROM cells x JOIN documents d ON d.id = x.notebook_id
-        JOIN contents c ON c.id = d.content_id
-        WHERE x.id = outputs.cell_id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 CREATE POLICY input_requests_read ON input_requests FOR SELECT
     USING (EXISTS (SELECT FROM executions e WHERE e.id = input_requests.execution_id));
 CREATE POLICY input_requests_answer ON input_requests FOR UPDATE
     USING (EXISTS (SELECT FROM kernels k WHERE k.id = input_requests.kernel_id
         AND (k.owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin())
-            OR k.id = ANY ((SELECT datastore_my_kernels('execute'))::text[]))));
+            OR k.id = ANY ((SELECT datastore_my_kernels('execute'))::text[]))))
+    WITH CHECK (answered_by_id = (SELECT datastore_current_user_id()));
 CREATE POLICY comms_read ON comms FOR SELECT
     USING (EXISTS (SELECT FROM kernels k WHERE k.id = comms.kernel_id
             AND (k.owner_id = (SELECT datastore_current_user_id()) OR (SELECT datastore_am_admin())

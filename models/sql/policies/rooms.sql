@@ -7,13 +7,18 @@ ALTER TABLE collaboration_session ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY text_contents_read ON text_contents FOR SELECT
     USING (EXISTS (SELECT FROM documents d WHERE d.id = text_contents.id));
-CREATE POLICY text_contents_change ON text_contents
+CREATE POLICY text_contents_write ON text_contents
     USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
         WHERE d.id = text_contents.id
-        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('change')))));
+        AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
 CREATE POLICY document_versions_read ON document_versions FOR SELECT
     USING (EXISTS (SELECT FROM documents d WHERE d.id = document_versions.document_id));
-CREATE POLICY document_versions_write ON document_versions
+CREATE POLICY document_versions_insert ON document_versions FOR INSERT
+    WITH CHECK (actor_id = (SELECT datastore_current_user_id())
+        AND EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
+            WHERE d.id = document_versions.document_id
+            AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));
+CREATE POLICY document_versions_delete ON document_versions FOR DELETE
     USING (EXISTS (SELECT FROM documents d JOIN contents c ON c.id = d.content_id
         WHERE d.id = document_versions.document_id
         AND datastore_in_scope(c.path, (SELECT datastore_my_scope('write')))));

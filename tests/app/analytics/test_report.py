@@ -1,8 +1,16 @@
-"""`jupyter-datastore report`: what it says agrees with the database, and the page stands alone."""
+"""`jupyter-datastore report`: what it says agrees with the database, and the page stands alone.
 
+And `examples/history.ipynb` runs from its first cell to its last, on much history and on little.
+"""
+
+import json
+import os
 import re
+import subprocess
+import sys
 from datetime import date, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +21,7 @@ from app.analytics.page import page
 from app.analytics.tables import seconds, size
 from app.cli import main
 
+NOTEBOOK = Path(__file__).parents[3] / "examples" / "history.ipynb"
 TODAY = datetime.now().date()  # noqa: DTZ005 (a day of this machine)
 DAY = max(day for day in (TODAY - timedelta(days=back) for back in (1, 2, 3)) if day.weekday() < 5)
 
@@ -126,3 +135,47 @@ def test_sizes_as_people_say_them():
 def test_a_day_has_the_hours_that_it_has():
     begins, ends = bounds(date(2026, 3, 1))
     assert begins <= datetime(2026, 3, 1, 12).astimezone() < ends
+
+
+def run_notebook(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the notebook's code as a program, for a display that shows nothing."""
+    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return subprocess.run(
+        [sys.executable, "-W", "ignore:FigureCanvasAgg", "-c", "\n".join(code)],
+        env={**os.environ, "MPLBACKEND": "agg", "DATASTORE_DATABASE_URL": url, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_notebook_runs_on_months(history_url: str):
+    done = run_notebook(history_url)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_notebook_runs_on_a_first_execution(database_url: str):
+    done = run_notebook(database_url)
+    assert done.returncode == 1
+    assert "Nothing is added up yet" in done.stderr
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "WITH u AS (INSERT INTO users (id, name) SELECT gen_random_uuid(), 'ada' RETURNING id),"
+            " k AS (INSERT INTO kernels (id, name, owner_id) SELECT 'k', 'p', id FROM u)"
+            " INSERT INTO executions (id, kernel_id, incarnation, run_as_id, client, msg_id, code,"
+            " source_hash, status, queued_at, started_at, finished_at)"
+            " SELECT datastore_id_at(now()), 'k', 1, id, 'api', 'm', '', '', 'ok', now(), now(),"
+            " now() + interval '1 second' FROM u"
+        )
+        connection.execute("SELECT analytics.roll_up(10)")
+    done = run_notebook(database_url)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing failed." in done.stdout
+
+
+def test_the_notebook_without_a_database_says_what_to_do(tmp_path: Path):
+    """Also where the environment of its kernel is not on the PATH."""
+    done = run_notebook("", DATASTORE_DATA_DIR=str(tmp_path), PATH="/usr/bin:/bin")
+    assert done.returncode == 1
+    assert "No database: set DATASTORE_DATABASE_URL" in done.stderr

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, text, update
 from app.settings import Settings
 from app.upkeep.upkeep import Upkeep
 from models import Execution, Kernel, User
-from models.analytics import ROLL_UP
+from models.analytics import ROLL_UP, ROLL_UPS
 from models.base import uuid7
 
 ADA, BOB = uuid.uuid4(), uuid.uuid4()
@@ -191,6 +191,26 @@ async def test_upkeep_rolls_up(database, kernels, tmp_path):
     done = await Upkeep(database, Settings(root_dir=tmp_path)).maintain(datetime.now(UTC))
     assert done.rolled_up == 1
     await agree(database)
+
+
+async def test_sums_of_old_days_go(database, kernels, tmp_path):
+    """Of all roll-ups, and those of the last day that is kept stay."""
+    days = (40, 31, 30, 1)
+    async with database.transaction() as tx:
+        for back in days:
+            at = NOON.replace(hour=1) + timedelta(days=1 - back)
+            failed = {"status": "error", "ename": "E", "traceback": []}
+            times = {"queued_at": at, "started_at": at, "finished_at": at + timedelta(seconds=2)}
+            await tx.execute(insert(Execution).values(execution(**failed, **times)))
+    now = NOON.replace(hour=12) + timedelta(days=1)
+    everything = Upkeep(database, Settings(root_dir=tmp_path))
+    assert (await everything.maintain(now)).rows_deleted == 0
+    done = await Upkeep(database, Settings(root_dir=tmp_path, keep_rollups_days=30)).maintain(now)
+    assert done.rows_deleted == 2 * len(ROLL_UPS)
+    async with database.read() as tx:
+        for table in ROLL_UPS:
+            found = await tx.execute(text(f"SELECT count(*) FROM analytics.{table}"))
+            assert found.scalar_one() == 2, table
 
 
 async def test_a_reader_is_shown_its_own_rows_only(database, kernels):

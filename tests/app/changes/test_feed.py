@@ -5,6 +5,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -12,7 +13,9 @@ import pytest
 import pytest_asyncio
 
 from app.db.doorbell import asyncpg_url
+from app.db.engine import Database
 from app.settings import Settings
+from app.upkeep.upkeep import Upkeep
 from models import codec
 from tests.feed import following
 from tests.live import LiveServer, live, receive_json, refused
@@ -180,6 +183,44 @@ async def test_truncate_has_clients_fetch_again(server, sql):
         await sql.execute("TRUNCATE checkpoints")
         await follower.until(lambda: not follower.records["c"])
         assert [m["reason"] for m in follower.of_type("must_refetch")] == ["truncated"]
+
+
+async def test_retention_has_clients_fetch_again(server, sql, module_database, tmp_path):
+    """Rows that go with their partition go from who follows them, and from nobody else."""
+    owner = await sql.fetchval("SELECT id FROM users WHERE name = 'ada'")
+    kernel = unique("k")
+    await sql.execute(
+        "INSERT INTO kernels (id, name, owner_id) VALUES ($1, 'p', $2)", kernel, owner
+    )
+    later = datetime.now(UTC).replace(day=15) + timedelta(days=31)
+    execution = uuid.UUID(int=int(later.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
+    await sql.execute(
+        "INSERT INTO executions (id, kernel_id, incarnation, run_as_id, client, msg_id, code,"
+        " source_hash, status, queued_at, finished_at)"
+        " VALUES ($1, $2, 1, $3, 'api', 'm', '', '', 'ok', $4, $4)",
+        *(execution, kernel, owner, later),
+    )
+    await sql.execute(
+        "INSERT INTO outputs (partition_id, execution_id, kernel_id, seq, output_type, text)"
+        " VALUES ($1, $1, $2, 1, 'stream', 'x')",
+        *(execution, kernel),
+    )
+    where = {"kernel_id": kernel}
+    wanted = {table: {"table": table, "where": where} for table in ("executions", "outputs")}
+    database = Database(module_database)
+    try:
+        async with following(server, wanted) as follower:
+            assert len(follower.records["outputs"]) == 1
+            keeping = Upkeep(database, Settings(root_dir=tmp_path, keep_outputs_days=40))
+            done = await keeping.maintain(later + timedelta(days=75))
+            assert len(done.dropped) >= 1
+            await follower.until(lambda: not follower.records["outputs"])
+            assert {(m["id"], m["reason"]) for m in follower.of_type("must_refetch")} == {
+                ("outputs", "truncated")
+            }
+            assert len(follower.records["executions"]) == 1
+    finally:
+        await database.close()
 
 
 async def test_a_snapshot_comes_in_pages_with_changes_between(server, sql):

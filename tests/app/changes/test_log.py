@@ -129,16 +129,179 @@ async def test_pruning_goes_by_when_changes_became_visible(sql, other):
     slow = other.transaction()
     await slow.start()
     late = await add(other, "late")
-    await sql.fetchval("SELECT datastore_prune_changes($1)", _RETENTION)  # notes a snapshot
+    await prune(sql)  # notes a snapshot
     await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
     await slow.commit()
-    removed = await sql.fetchval("SELECT datastore_prune_changes($1)", _RETENTION)
-    assert removed >= 1
+    await prune(sql)
     # The late one was written long ago and is visible only now: it stays.
     assert await ids_since(sql, after_old) == [late]
     assert await cursor_state(sql, after_old) == "ok"
     assert await cursor_state(sql, start) == "expired"
     assert await cursor_state(sql, await read_position(sql)) == "ok"
+
+
+async def prune(sql: Any) -> list[str]:
+    return await sql.fetchval("SELECT datastore_prune_changes($1)", _RETENTION)
+
+
+async def add_past(sql: Any, days: float = 3) -> Position:
+    """Log a change in a partition of a day that is over."""
+    now = await sql.fetchval("SELECT now()")
+    await sql.execute(
+        "SELECT datastore_make_partition('changes', 'past', $1, $2)",
+        str(now - timedelta(days=days + 1)),
+        str(now - timedelta(days=days - 1)),
+    )
+    await sql.execute(
+        "INSERT INTO changes (at, table_name, op, record_id) VALUES ($1, 'contents', 'I', 'past')",
+        now - timedelta(days=days),
+    )
+    return await read_position(sql)
+
+
+async def homes(sql: Any) -> set[str]:
+    return {
+        name.rpartition(".")[2].strip('"')
+        for (name,) in await sql.fetch("SELECT DISTINCT tableoid::regclass::text FROM changes")
+    }
+
+
+async def test_a_partition_goes_when_all_its_changes_were_void(sql, other):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    after_past = await add_past(sql)
+    today = await add(sql, "today")
+    after_today = await read_position(sql)
+    writer = other.transaction()
+    await writer.start()
+    # Written into the past, as by a clock that was put back; visible late.
+    await other.execute(
+        "INSERT INTO changes (at, table_name, op, record_id)"
+        " VALUES (now() - interval '3 days', 'contents', 'I', 'late')"
+    )
+    assert await prune(sql) == []  # notes a snapshot
+    await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
+    assert await prune(sql) == []  # voids what was visible in it
+    before = asyncio.get_running_loop().time()
+    assert await prune(sql) == []  # has to wait for the writer, and does not
+    assert asyncio.get_running_loop().time() - before < 5
+    await writer.commit()
+    assert await prune(sql) == []  # what came late is not void yet
+    assert {"changes_past"} < await homes(sql)
+    assert set(await ids_since(sql, after_past)) == {today, "late"}
+    assert await cursor_state(sql, after_today) == "ok"
+    assert await ids_since(sql, after_today) == ["late"]
+    await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
+    assert await prune(sql) == []
+    assert await cursor_state(sql, after_today) == "expired"
+    assert await prune(sql) == ["changes_past"]
+    assert await cursor_state(sql, await read_position(sql)) == "ok"
+    # Today's are void as well, and stay with their partition.
+    assert await sql.fetchval("SELECT count(*) FROM changes WHERE record_id = $1", today) == 1
+
+
+async def test_a_new_partition_is_not_read_whole(sql):
+    """It has no statistics yet."""
+    await sql.execute(
+        "INSERT INTO changes (table_name, op, record_id)"
+        " SELECT 'contents', 'I', n::text FROM generate_series(1, 5000) n"
+    )
+    start = await read_position(sql)
+    added = await add(sql, "a")
+    async with sql.transaction():
+        assert await ids_since(sql, start) == [added]
+        scans = await sql.fetch(
+            "SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables"
+            " WHERE relname LIKE 'changes\\_%' AND seq_scan + idx_scan > 0"
+        )
+    assert len(scans) >= 4
+    assert {row["seq_scan"] for row in scans} == {0}
+
+
+async def test_nobody_waits_long_for_a_partition_to_go(sql, other, database_url):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    await add_past(sql)
+    for _ in range(2):
+        assert await prune(sql) == []
+        await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
+    slow = other.transaction()
+    await slow.start()
+    await add(other, "slow")
+    third = await asyncpg.connect(asyncpg_url(database_url))
+    attempt = asyncio.create_task(prune(sql))
+    waits = []
+    while not attempt.done():
+        before = asyncio.get_running_loop().time()
+        await add(third, uuid.uuid4().hex)
+        waits.append(asyncio.get_running_loop().time() - before)
+    assert await attempt == []
+    assert max(waits) < 2  # a lock_timeout of 0.1 s and a crowded machine
+    await slow.commit()
+    assert await prune(sql) == ["changes_past"]
+    await third.close()
+
+
+async def test_changes_of_no_period_have_a_place_and_find_theirs(sql, other):
+    """As after a week without a server: partitions were not made ahead."""
+    await sql.execute("SELECT datastore_feed_epoch()")
+    for (name,) in await sql.fetch(
+        "SELECT name FROM datastore_partitions() WHERE parent = 'changes' AND high IS NOT NULL"
+    ):
+        await sql.execute(f"DROP TABLE partitions.{name}")
+    start = await read_position(sql)
+    first = await add(sql, "a")
+    position = await read_position(sql)
+    assert await homes(sql) == {"changes_default"}
+    await other.execute("SELECT datastore_make_next_partition('changes', 'hour')")
+    assert "changes_default" not in await homes(sql)
+    second = await add(sql, "b")
+    assert len(await homes(sql)) == 1
+    assert set(await ids_since(sql, start)) == {first, second}
+    assert await cursor_state(sql, position) == "ok"
+    assert await ids_since(sql, position) == [second]
+
+
+async def test_changes_of_a_wrong_clock_are_pruned_too(sql):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    for at in ("1970-01-02", "2100-01-01"):
+        await sql.execute(
+            "INSERT INTO changes (at, table_name, op, record_id)"
+            f" VALUES ('{at}', 'contents', 'I', 'x')"
+        )
+    assert await homes(sql) >= {"changes_default"}
+    for _ in range(3):
+        await prune(sql)
+        await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
+    assert "changes_default" not in await homes(sql)
+
+
+async def test_writers_go_on_while_their_partition_is_made(sql, database_url):
+    for (name,) in await sql.fetch(
+        "SELECT name FROM datastore_partitions() WHERE parent = 'changes' AND high IS NOT NULL"
+    ):
+        await sql.execute(f"DROP TABLE partitions.{name}")
+    writers = [await asyncpg.connect(asyncpg_url(database_url)) for _ in range(4)]
+    stop = asyncio.Event()
+    added: list[str] = []
+
+    async def write(connection: Any) -> None:
+        while not stop.is_set():
+            added.append(await add(connection, uuid.uuid4().hex))
+
+    position = await read_position(sql)
+    tasks = [asyncio.create_task(write(connection)) for connection in writers]
+    while len(added) < 50:
+        await asyncio.sleep(0.01)
+    await sql.execute("SELECT datastore_make_next_partition('changes', 'day')")
+    enough = len(added) + 50
+    while len(added) < enough and not any(task.done() for task in tasks):
+        await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.gather(*tasks)
+    assert set(await ids_since(sql, position)) == set(added)
+    assert len(await homes(sql)) == 1
+    assert "changes_default" not in await homes(sql)
+    for connection in writers:
+        await connection.close()
 
 
 async def test_a_copy_within_the_cluster_has_another_epoch(postgres_url, database_url, sql):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select, text
 
+from app.contents import rows as rows_of_files
 from app.settings import Settings
 from app.upkeep import partitions
 from app.upkeep.upkeep import Upkeep
@@ -127,7 +128,7 @@ async def test_partitions_are_made_ahead_of_time(database, upkeep):
     keeping = upkeep(keep_outputs_days=None, keep_executions_days=None)
     assert (await keeping.maintain(NOW)).made == []  # a new database has enough
     done = await keeping.maintain(NOW + 3 * MONTH)
-    assert len(done.made) == 3
+    assert len([made for made in done.made if made.startswith("executions")]) == 3
     assert done.dropped == []
     assert (await keeping.maintain(NOW + 3 * MONTH)).made == []
     for parent in ("executions", "outputs"):
@@ -141,12 +142,31 @@ async def test_partitions_are_made_ahead_of_time(database, upkeep):
 async def test_another_unit_goes_on_where_the_last_one_ended(database, upkeep):
     keeping = upkeep(partition_unit="week", partitions_ahead=6)
     done = await keeping.maintain(NOW)
-    assert len(done.made) == 4
+    assert len([made for made in done.made if made.startswith("executions")]) == 4
     async with database.autocommit() as connection:
         found = await partitions.existing(connection)
     ends = [p.high for p in found if p.parent == "executions" and p.is_period]
     assert ends[-1].weekday() == 0
     assert ends[-1] - ends[-2] == timedelta(days=7)
+
+
+async def test_the_change_log_has_days_or_hours(database, upkeep):
+    later = datetime.now(UTC) + timedelta(days=400)
+    done = await upkeep(keep_outputs_days=None, keep_executions_days=None).maintain(later)
+    days = [made for made in done.made if made.startswith("changes")]
+    assert len(days) == 3  # none for the 400 days
+    async with database.autocommit() as connection:
+        found = [p for p in await partitions.existing(connection) if p.parent == "changes"]
+    assert any(p.is_period and p.low <= later < p.high for p in found)
+    done = await upkeep(feed_retention_seconds=3600, partitions_ahead=4).maintain(later)
+    assert [made for made in done.made if made.startswith("changes")] == [
+        f"{days[-1]} {hour:02}:00" for hour in (1, 2)
+    ]
+
+
+async def test_upkeep_keeps_nobody_from_the_list_of_files(database, upkeep):
+    async with upkeep()._alone(), database.transaction() as tx:
+        await rows_of_files.lock(tx, wait_seconds=1)
 
 
 async def test_a_server_that_comes_back_late_finds_its_partition(database, upkeep):
