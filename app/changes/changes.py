@@ -95,9 +95,13 @@ class Changes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        """End all feeds and connections; clients are told that the server goes."""
+    def end_feeds(self) -> None:
+        """Have all connections end soon; clients are told that the server goes."""
         self.closed.set()
+
+    async def close(self) -> None:
+        """End all feeds, and what reads for them."""
+        self.end_feeds()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

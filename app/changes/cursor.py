@@ -53,5 +53,8 @@ def decode(cursor: str) -> tuple[str, Position] | None:
     limits = 0 < int(xmin) <= int(xmax) < 2**63 and int(found["xid"]) < 2**63
     if not (in_order and limits and int(found["id"]) < 2**63):
         return None
-    at = _START + int(found["at"]) * _MICROSECOND if found["at"] else None
+    try:
+        at = _START + int(found["at"]) * _MICROSECOND if found["at"] else None
+    except OverflowError:  # after the year 9999
+        return None
     return found["epoch"], Position(found["snapshot"], int(found["xid"]), int(found["id"]), at)

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from app.auth.identity import Identity
 from app.changes.cursor import Position, decode
-from app.changes.log import Pieces, Reading, cursor_state, read_position, read_since, resolve
+from app.changes.log import (
+    Pieces,
+    Reading,
+    TooLargeError,
+    cursor_state,
+    read_position,
+    read_since,
+    resolve,
+)
 from app.changes.messages import Frame, changes_frames, frame, snapshot_frame
 from app.changes.pages import PAGE_CHARACTERS, Page, read_page_at
 from app.changes.router import Router, Subscription
@@ -34,12 +42,18 @@ log = logging.getLogger(__name__)
 _CATCH_UP_CHANGES = 20_000
 _RETRY_SECONDS = 0.3
 _NAME_CHARACTERS = 100
+# An error repeats what was wrong, which may be long.
+_ERROR_CHARACTERS = 500
 # Snapshots of which a first page is read in one transaction.
 _TOGETHER = 100
 # What is never forgotten: answers, and what voids what a client holds.
 _KEPT = frozenset(
     {"hello", "subscribed", "unsubscribed", "error", "pong", "must_refetch", "lagging"}
 )
+
+
+class UnreadError(Exception):
+    """A client asks much and does not read the answers."""
 
 
 @dataclass(slots=True)
@@ -141,7 +155,7 @@ class Feed:
         self.put(frame("unsubscribed", id=name))
 
     def _refuse(self, name: str | None, message: str, reason: str) -> None:
-        self.put(frame("error", id=name, message=message, reason=reason))
+        self.put(frame("error", id=name, message=message[:_ERROR_CHARACTERS], reason=reason))
 
     def close(self) -> None:
         """Follow nothing any more."""
@@ -194,7 +208,7 @@ class Feed:
     def put(self, made: Frame) -> None:
         """Queue a message, or fall behind when there is no room for it.
 
-        Raises OverflowError when answers alone fill the queue: the client asks and never reads.
+        Raises UnreadError when answers alone fill the queue: the client asks and never reads.
         """
         kept = made.type in _KEPT
         if self._lost and not kept:
@@ -205,7 +219,7 @@ class Feed:
             if not kept:
                 return
             if self._size + made.size > self._changes.settings.feed_queue_bytes:
-                raise OverflowError
+                raise UnreadError
         self._queue.append(made)
         self._size += made.size
         if self._size > self._changes.settings.feed_queue_bytes // 2:
@@ -367,7 +381,11 @@ class Feed:
                 if reason := _impossible(reading, router):
                     self._give_up(behind=behind)
                     return reason
-                found = await resolve(connection, reading.deltas, router)
+                try:
+                    found = await resolve(connection, reading.deltas, router)
+                except TooLargeError:
+                    self._give_up(behind=behind)
+                    return "too_many_changes"
         pieces = found.get(self, [])
         if sum(piece.size for piece, _ in pieces) > self._changes.settings.feed_queue_bytes // 2:
             self._give_up(behind=behind)

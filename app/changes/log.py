@@ -18,6 +18,8 @@ from app.changes.visibility import scopes_of
 
 # One reading takes at most this many changes; beyond it snapshots are shorter.
 MAX_CHANGES = 50_000
+# And about so much of the records that were changed.
+MAX_BYTES = 64 * 1024 * 1024
 # Records asked for at once.
 _FETCH_RECORDS = 2_000
 
@@ -56,6 +58,10 @@ class Reading:
     tables: set[str]
     emptied: set[str]
     too_many: bool
+
+
+class TooLargeError(Exception):
+    """The records that were changed are more than can be held at once."""
 
 
 async def read_position(connection: Any) -> Position:
@@ -149,18 +155,28 @@ def row_of(table: str, record: Any) -> tuple[str, Row]:
 
 
 async def read_rows(
-    connection: Any, table: str, ids: list[str], column_sets: tuple[Columns, ...]
-) -> dict[str, Row]:
-    """Return the records with these ids that exist."""
+    connection: Any,
+    table: str,
+    ids: list[str],
+    column_sets: tuple[Columns, ...],
+    room_bytes: int = MAX_BYTES,
+) -> tuple[dict[str, Row], int]:
+    """Return the records with these ids that exist, and the room that they leave.
+
+    Raises TooLargeError when there is not room for all but the last of them.
+    """
     feed_table = TABLES[table]
-    query = feed_table.rows_by_id(column_sets)
     found: dict[str, Row] = {}
     for start in range(0, len(ids), _FETCH_RECORDS):
         part = ids[start : start + _FETCH_RECORDS]
-        for record in await connection.fetch(query, *feed_table.id_parameters(part)):
+        query, parameters = feed_table.rows_by_id(column_sets, part, room_bytes)
+        for *record, size in await connection.fetch(query, *parameters):
+            if record[-1] is None:
+                raise TooLargeError
+            room_bytes -= size
             key, row = row_of(table, record)
             found[key] = row
-    return found
+    return found, room_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +198,15 @@ Pieces = list[tuple[Piece, tuple[Subscription, ...]]]
 
 
 async def resolve(  # noqa: C901 (one pass over what was read)
-    connection: Any, deltas: list[Delta], router: Router
+    connection: Any, deltas: list[Delta], router: Router, room_bytes: int = MAX_BYTES
 ) -> dict[Any, Pieces]:
     """Return for each feed what to send it, in order.
 
     Reads each changed record of a followed table once, on `connection`, whose transaction must be
-    the one that read the deltas.
+    the one that read the deltas. Raises TooLargeError when the records do not fit into the room.
     """
-    wanted: dict[str, list[str]] = defaultdict(list)
-    for delta in deltas:
-        if router.follows(delta.table):
-            wanted[delta.table].append(delta.id)
-    sets = {table: router.column_sets(table) for table in wanted}
-    rows = {
-        table: await read_rows(connection, table, ids, sets[table]) for table, ids in wanted.items()
-    }
+    sets = {d.table: router.column_sets(d.table) for d in deltas if router.follows(d.table)}
+    rows = await _read_changed(connection, deltas, sets, room_bytes)
     matches = [
         (delta, rows[delta.table].get(delta.id), *_matched(delta, rows[delta.table], router))
         for delta in deltas
@@ -236,6 +246,23 @@ async def resolve(  # noqa: C901 (one pass over what was read)
             for feed, subscriptions in gone.items():
                 out[feed].append((piece, tuple(subscriptions)))
     return out
+
+
+async def _read_changed(
+    connection: Any,
+    deltas: list[Delta],
+    sets: Mapping[str, tuple[Columns, ...]],
+    room_bytes: int,
+) -> dict[str, dict[str, Row]]:
+    """Return the changed records of these tables, with JSON for each of a table's column sets."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for delta in deltas:
+        if delta.table in sets:
+            wanted[delta.table].append(delta.id)
+    rows: dict[str, dict[str, Row]] = {}
+    for name, ids in wanted.items():
+        rows[name], room_bytes = await read_rows(connection, name, ids, sets[name], room_bytes)
+    return rows
 
 
 def _matched(

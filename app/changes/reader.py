@@ -8,12 +8,22 @@ missed in between. While nobody follows anything it reads nothing.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import asyncpg
 
 from app.changes.cursor import Position, encode
-from app.changes.log import Pieces, Reading, cursor_state, read_position, read_since, resolve
+from app.changes.log import (
+    MAX_BYTES,
+    Pieces,
+    Reading,
+    TooLargeError,
+    cursor_state,
+    read_position,
+    read_since,
+    resolve,
+)
 from app.changes.router import Router
 from app.db.doorbell import CHANNEL, LOST, Doorbell, asyncpg_url
 
@@ -64,6 +74,7 @@ class Reader:
         self._was_connected = False
         self._failures = 0  # of readings in a row, on connections that were good
         self.patience_seconds = _HEARTBEAT_SECONDS
+        self.room_bytes = MAX_BYTES
         # What finds the changes since a position; a test replaces it by a wrong one.
         self.read_since: Callable[[Any, Position], Awaitable[Reading]] = read_since
         doorbell.listen(self.wake)
@@ -189,7 +200,10 @@ class Reader:
         found: dict[Any, Pieces] = {}
         if reading.deltas:
             async with asyncio.timeout(_RECORDS_PATIENCE * self.patience_seconds):
-                found = await resolve(connection, reading.deltas, self._router)
+                try:
+                    found = await resolve(connection, reading.deltas, self._router, self.room_bytes)
+                except TooLargeError:
+                    reading = replace(reading, too_many=True)
         await connection.execute("COMMIT", timeout=self.patience_seconds)
         self._failures = 0
         before = self.cursor

@@ -1,18 +1,18 @@
 """`/api/datastore`: the feed over a websocket and as events, and plain reads (docs/feed.md)."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
-from fastapi.responses import StreamingResponse
 
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.auth.revocations import Revocations
 from app.changes.changes import Changes
 from app.changes.cursor import encode
-from app.changes.events import events_of
+from app.changes.events import EventStream, events_of
 from app.changes.feed import Feed
 from app.changes.pages import read_seen
 from app.changes.tables import TABLES, FeedTable, FeedTableError, table_named
@@ -25,6 +25,48 @@ router = APIRouter()
 _MAX_RECORDS = 10_000
 # Query parameters that are no filters.
 _PLAIN = frozenset({"table", "limit", "after", "columns", "token", "cursor", "subscribe"})
+
+# What the routes read from the request themselves, for the OpenAPI document.
+_COLUMNS = {
+    "name": "columns",
+    "in": "query",
+    "description": "The columns wanted, with commas between; all that are sent when it is left out",
+    "schema": {"type": "string"},
+}
+_FILTERS = {
+    "name": "filters",
+    "in": "query",
+    "description": "The table's filters by name, `path_prefix` among them",
+    "style": "form",
+    "explode": True,
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+}
+_EVENTS = [
+    {
+        "name": "table",
+        "in": "query",
+        "description": "The table to follow, unless there is a `subscribe`",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "subscribe",
+        "in": "query",
+        "description": "The JSON of a subscribe message without `type`",
+        "schema": {"type": "array", "items": {"type": "string"}},
+    },
+    {
+        "name": "cursor",
+        "in": "query",
+        "description": "Go on from here",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The same, as browsers send it",
+        "schema": {"type": "string"},
+    },
+]
 
 
 @router.websocket("/api/datastore/feed")
@@ -50,7 +92,7 @@ async def list_tables(_: Annotated[Identity, allow("read", "api")]) -> dict[str,
     }
 
 
-@router.get("/api/datastore/tables/{table}")
+@router.get("/api/datastore/tables/{table}", openapi_extra={"parameters": [_COLUMNS, _FILTERS]})
 async def read_table(
     table: str,
     request: Request,
@@ -82,10 +124,10 @@ async def read_table(
     return Response(text, media_type=ExactJSONResponse.media_type)
 
 
-@router.get("/api/datastore/events")
+@router.get("/api/datastore/events", openapi_extra={"parameters": [*_EVENTS, _COLUMNS, _FILTERS]})
 async def events(
     request: Request, identity: Annotated[Identity, allow("read", "api")]
-) -> StreamingResponse:
+) -> EventStream:
     """Follow tables by server-sent events."""
     changes: Changes = request.app.state.changes
     revocations: Revocations = request.app.state.revocations
@@ -102,16 +144,13 @@ async def events(
         await opened.__aexit__(None, None, None)
         raise
 
-    async def stream() -> AsyncIterator[bytes]:
-        try:
-            with revocations.watch(identity, "read", "api") as watch:
-                async for event in events_of(changes, made, watch.ended):
+    async def stream() -> AsyncGenerator[bytes]:
+        with revocations.watch(identity, "read", "api") as watch:
+            async with aclosing(events_of(changes, made, watch.ended)) as made_events:
+                async for event in made_events:
                     yield event
-        finally:
-            await opened.__aexit__(None, None, None)
 
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+    return EventStream(stream(), opened, changes.settings.feed_lag_seconds)
 
 
 def _subscriptions(request: Request) -> list[dict[str, Any]]:
@@ -139,11 +178,14 @@ def _subscriptions(request: Request) -> list[dict[str, Any]]:
 
 
 def _filters(table: FeedTable, request: Request) -> dict[str, Any]:
-    return {
-        name: table.parse(name, text)
-        for name, text in request.query_params.items()
-        if name not in _PLAIN
-    }
+    found: dict[str, Any] = {}
+    for name, text in request.query_params.multi_items():
+        if name in _PLAIN:
+            continue
+        if name in found:
+            raise FeedTableError(f"{name} is there twice", reason="bad_value")
+        found[name] = table.parse(name, text)
+    return found
 
 
 def _columns(request: Request) -> list[str] | None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
+    case,
     func,
     literal_column,
     or_,
@@ -39,6 +41,7 @@ from app.errors import BadRequestError, NotFoundError
 from models import Base, codec
 from models.published import Published
 
+_INTEGER = re.compile("-?[0-9]{1,19}")
 _LIKE_SPECIAL = re.compile("[/%_]")
 _DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
@@ -107,7 +110,7 @@ class FeedTable:
             if name == "path_prefix" and "path" in self.published.filters:
                 if not isinstance(value, str):
                     raise FeedTableError("path_prefix must be a string", reason="bad_value")
-                prefix = value.strip("/")
+                prefix = codec.encode_text(value.strip("/"))
             elif name in self.published.filters:
                 equals.append((name, self._value(self.table.c[name], value)))
             else:
@@ -121,7 +124,7 @@ class FeedTable:
         kind = None if column is None else column.type
         if text == "null" and not _is_text(kind):
             return None
-        if isinstance(kind, Integer) and text.lstrip("-").isdigit():
+        if isinstance(kind, Integer) and _INTEGER.fullmatch(text):
             return int(text)
         if isinstance(kind, Boolean) and text in ("true", "false"):
             return text == "true"
@@ -177,12 +180,21 @@ class FeedTable:
         assert len(flat) <= 100, f"{self.name} has too many columns for json_build_object"
         return sql_cast(func.json_build_object(*flat), Text)
 
-    def rows_by_id(self, column_sets: tuple[Columns, ...]) -> str:
-        """The query for records by id; its parameters are those of `id_parameters`."""
-        return _rows_by_id(self.name, column_sets)
+    def rows_by_id(
+        self, column_sets: tuple[Columns, ...], ids: Sequence[str], room_bytes: int
+    ) -> tuple[str, list[Any]]:
+        """The query, and its parameters, for records by id: columns as `selected`, and a size.
 
-    def id_parameters(self, ids: Iterable[str]) -> list[list[Any]]:
-        """Return for each id column the values of these records, as asyncpg takes them."""
+        When the records before one have filled the room, it comes without JSON: what is read is at
+        most so much and one record.
+        """
+        text, names = _rows_by_id(self.name, column_sets)
+        values = self._id_values(ids)
+        given = {f"ids_{number}": column for number, column in enumerate(values)}
+        return text, [room_bytes if name == "room" else given[name] for name in names]
+
+    def _id_values(self, ids: Iterable[str]) -> list[list[Any]]:
+        """For each id column the values of these records, as asyncpg takes them."""
         count = len(self.ids)
         if count == 1:
             whole = isinstance(self.ids[0].type, Integer)
@@ -207,7 +219,15 @@ class FeedTable:
             given["beneath"] = _LIKE_SPECIAL.sub(r"/\g<0>", where.prefix + "/") + "%"
         if after is not None:
             given.update(self._place(after))
-        return text, [_processed(processors.get(name), given[name]) for name in names]
+        # Text is in its stored form already, in which it would be escaped again.
+        return text, [
+            value
+            if isinstance(value := given[name], str)
+            else _processed(processors[name], value)
+            if name in processors
+            else value
+            for name in names
+        ]
 
     def _place(self, after: str) -> dict[str, Any]:
         """The parameters that say which record's id this is."""
@@ -228,9 +248,13 @@ def _of_column(column: Column[Any], value: Any) -> Any:
     if isinstance(column.type, Uuid):
         return uuid.UUID(value)
     if isinstance(column.type, Integer):
-        return int(value)
-    # Already in its stored form, in which it would be escaped again.
-    return codec.decode_text(value) if isinstance(value, str) else value
+        if isinstance(value, str) and not _INTEGER.fullmatch(value):
+            raise ValueError(value)
+        if abs(whole := int(value)) >= 2**63:
+            raise ValueError(value)
+        return whole
+    # An id from outside may be in neither form; one that is stored stays as it is.
+    return codec.encode_text(codec.decode_text(value)) if isinstance(value, str) else value
 
 
 def compiled(query: Select[Any]) -> tuple[str, list[str], Mapping[str, Any]]:
@@ -288,13 +312,29 @@ def _page(
 
 
 @lru_cache(maxsize=4096)
-def _rows_by_id(name: str, column_sets: tuple[Columns, ...]) -> str:
+def _rows_by_id(name: str, column_sets: tuple[Columns, ...]) -> tuple[str, list[str]]:
     table = TABLES[name]
     query = select(*table.selected(column_sets))
     for number, column in enumerate(table.ids):
         wanted = bindparam(f"ids_{number}", type_=ARRAY(column.type))
         query = query.where(column == any_(wanted))
-    return compiled(query)[0]
+    # Materialized, or each record would be made into JSON twice.
+    found = query.cte("found").prefix_with("MATERIALIZED")
+    first = len(found.c) - len(column_sets)
+    size: ColumnElement[Any] = sum(
+        (func.octet_length(text) for text in found.c[first + 1 :]),
+        start=func.octet_length(found.c[first]),
+    )
+    measured = select(
+        *found.c, size.label("size"), func.sum(size).over(rows=(None, 0)).label("total")
+    ).subquery("measured")
+    fits = measured.c.total - measured.c.size < bindparam("room", type_=BigInteger)
+    texts = (
+        case((fits, text)).label(text.name)
+        for text in list(measured.c)[first : first + len(column_sets)]
+    )
+    made, names, _ = compiled(select(*list(measured.c)[:first], *texts, measured.c.size))
+    return made, names
 
 
 def _feed_tables() -> dict[str, FeedTable]:

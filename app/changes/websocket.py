@@ -6,19 +6,22 @@ import json
 import logging
 from typing import Any
 
-from fastapi import WebSocket
+from fastapi import WebSocket, WebSocketDisconnect
 
 from app.auth.identity import Identity
 from app.auth.revocations import Revocations
 from app.changes.changes import Changes
-from app.changes.feed import Feed
+from app.changes.feed import Feed, UnreadError
 from app.changes.messages import Frame, frame
 
 log = logging.getLogger(__name__)
 
-_MESSAGE_CHARACTERS = 1024 * 1024
+_MESSAGE_BYTES = 1024 * 1024
 _CLOSE_SECONDS = 2.0
 _GOING_AWAY, _BAD_FRAME, _FORBIDDEN, _TOO_LONG, _FAILED, _LATER = 1001, 1007, 1008, 1009, 1011, 1013
+
+# What sending ends with when the other side has gone.
+_GONE = (OSError, WebSocketDisconnect)
 
 
 class EndedError(Exception):
@@ -28,6 +31,11 @@ class EndedError(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and infinity, which Python takes for JSON and would give back in answers."""
+    raise ValueError(name)
 
 
 def hello(changes: Changes, feed: Feed) -> Frame:
@@ -79,13 +87,13 @@ class FeedSocket:
         """Close with the reason of what ended first, if it was not the client."""
         ended = next((end for end in ends if isinstance(end, EndedError)), None)
         for end in ends:
-            if isinstance(end, OverflowError):
+            if isinstance(end, UnreadError):
                 ended = ended or EndedError(_LATER, "answers are not read")
-            elif isinstance(end, Exception) and not isinstance(end, EndedError | OSError):
+            elif isinstance(end, Exception) and not isinstance(end, (EndedError, *_GONE)):
                 log.error("feed of %s", self._identity.name, exc_info=end)
                 ended = ended or EndedError(_FAILED, "the server failed")
         if ended is not None:
-            with contextlib.suppress(RuntimeError, OSError, TimeoutError):
+            with contextlib.suppress(RuntimeError, *_GONE):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._websocket.close(ended.code, ended.reason[:120])
 
@@ -111,10 +119,10 @@ class FeedSocket:
             text = message.get("text")
             if text is None:
                 raise EndedError(_BAD_FRAME, "a message is a text frame")
-            if len(text) > _MESSAGE_CHARACTERS:
+            if len(text.encode()) > _MESSAGE_BYTES:
                 raise EndedError(_TOO_LONG, "the message is too long")
             try:
-                found = json.loads(text)
+                found = json.loads(text, parse_constant=_refuse_constant)
             except (ValueError, RecursionError) as error:
                 raise EndedError(_BAD_FRAME, "a message is a JSON object") from error
             if not isinstance(found, dict):

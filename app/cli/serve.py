@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _SECRETS = ("DATASTORE_TOKEN", "DATASTORE_COOKIE_SECRET", "DATASTORE_DATABASE_URL")
 _PORT_RETRIES = 50
+_TOKEN_IN_ADDRESS = re.compile(r"([?&]token=)[^&\s]*")
 
 
 @click.command(cls=ServeCommand)
@@ -89,6 +91,7 @@ def serve(*, no_browser: bool, **options: Any) -> None:
     )
     for noisy in ("alembic", "httpx", "traitlets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_hide_tokens)
     with contextlib.ExitStack() as stack:
         if settings.sock is not None:
             settings.sock = settings.sock.expanduser().absolute()
@@ -117,6 +120,16 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             reason = str(getattr(error, "orig", None) or error).strip()
             raise click.ClickException(f"The database cannot be used: {reason}") from error
         _run(settings, url, sockets, embedded, hub=hub, open_browser=not no_browser)
+
+
+def _hide_tokens(record: logging.LogRecord) -> bool:
+    """Take tokens out of the addresses of websockets, which uvicorn logs: logs are read by many."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _TOKEN_IN_ADDRESS.sub(r"\1[secret]", arg) if isinstance(arg, str) else arg
+            for arg in record.args
+        )
+    return True
 
 
 def _take_secrets() -> None:
@@ -281,6 +294,8 @@ class _Server(uvicorn.Server):
             remove_server_file(path)
         if waiters := getattr(self._app.state, "waiters", None):
             waiters.close()  # open polls would hold the shutdown up
+        if changes := getattr(self._app.state, "changes", None):
+            changes.end_feeds()  # and so would events, which never end by themselves
         await super().shutdown(sockets)
         if watcher := getattr(self, "_watcher", None):
             watcher.cancel()

@@ -14,6 +14,9 @@ import pytest
 from tests.conftest import database_named
 from tests.servers import ServerProcess
 
+# After which the server below ends a connection that takes nothing.
+LAG_SECONDS = 4
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -24,8 +27,9 @@ def free_port() -> int:
 class Restartable:
     """`jupyter-datastore serve` that can be killed and started again at the same address."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
-        self._database_url = database_url
+    def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
+        self.database_url = database_url
+        self._environment = {"DATASTORE_FEED_HEARTBEAT_SECONDS": "1", **environment}
         self.root_dir = folder / "root"
         self.root_dir.mkdir()
         self._data_dir = folder / "data"
@@ -38,14 +42,14 @@ class Restartable:
             self.root_dir,
             self._data_dir,
             "--database-url",
-            self._database_url,
+            self.database_url,
             "--host",
             "127.0.0.1",
             "--port",
             str(self.port),
             "--allow-origin",
             f"http://127.0.0.1:{self.site_port}",
-            DATASTORE_FEED_HEARTBEAT_SECONDS="1",
+            **self._environment,
         )
         self.http = self.process.wait_until_up()
         assert str(self.http.base_url).rstrip("/") == self.url
@@ -75,3 +79,20 @@ def server(
         finally:
             made.close()
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def impatient(server: Restartable, tmp_path: Path) -> Iterator[Restartable]:
+    """Another server on the same database, which keeps little for who does not read."""
+    made = Restartable(
+        tmp_path,
+        server.database_url,
+        DATASTORE_FEED_QUEUE_BYTES="100000",
+        DATASTORE_FEED_LAG_SECONDS=str(LAG_SECONDS),
+        DATASTORE_FEED_HEARTBEAT_SECONDS="30",
+    )
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

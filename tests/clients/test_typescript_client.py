@@ -1,5 +1,6 @@
 """The TypeScript client: types, lint, unit tests; in node and in Chromium on a real server."""
 
+import asyncio
 import functools
 import http.server
 import json
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Restartable
+from tests.clients.conftest import LAG_SECONDS, Restartable
+from tests.clients.slow import write_much, writing
+from tests.clients.wire import Wire
 from tests.servers import TOKEN, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -115,12 +118,12 @@ def test_unit_tests(built_tests: Path):
 class Program:
     """A program in node, and what it says."""
 
-    def __init__(self, script: Path, server: Restartable) -> None:
+    def __init__(self, script: Path, url: str) -> None:
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             ["node", str(script)],
             cwd=PACKAGE,
-            env={**os.environ, "DATASTORE_URL": server.url, "DATASTORE_TOKEN": TOKEN},
+            env={**os.environ, "DATASTORE_URL": url, "DATASTORE_TOKEN": TOKEN},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,7 +157,7 @@ class Program:
 
 
 def test_in_node_over_the_death_of_the_server(built_tests: Path, server: Restartable):
-    program = Program(built_tests / "live" / "follow.js", server)
+    program = Program(built_tests / "live" / "follow.js", server.url)
     try:
         program.wait_until("ready")
         server.process.stop(signal.SIGKILL)
@@ -163,6 +166,31 @@ def test_in_node_over_the_death_of_the_server(built_tests: Path, server: Restart
     finally:
         said = program.close()
     assert said.splitlines() == ["ready", "done"]
+
+
+async def test_in_node_falling_behind_and_being_dropped(built_tests: Path, impatient: Restartable):
+    async with writing(impatient) as sql, Wire(impatient.port) as wire:
+        program = Program(built_tests / "live" / "slow.js", wire.url)
+
+        async def until(line: str) -> None:
+            await asyncio.to_thread(program.wait_until, line)
+
+        try:
+            await until("0")
+            wire.freeze()
+            await write_much(sql, "slow5")
+            wire.thaw()
+            await until("slow5")
+            wire.freeze()
+            await write_much(sql, "slow4")
+            await asyncio.sleep(LAG_SECONDS + 1)
+            connections = wire.connections
+            wire.thaw()
+            await until("slow4")
+        finally:
+            said = await asyncio.to_thread(program.close)
+        assert wire.connections > connections
+    assert said.splitlines() == ["0", "slow5", "slow4"]
 
 
 def test_the_readmes_example(dist: Path, server: Restartable):
@@ -179,7 +207,7 @@ def test_the_readmes_example(dist: Path, server: Restartable):
     }
     (folder / "tsconfig.json").write_text(json.dumps(settings), "utf-8")
     run("npx", "tsc", "-p", str(folder))
-    assert Program(folder / "made" / "example.js", server).close() == "hello\n\n42\nok 2\n"
+    assert Program(folder / "made" / "example.js", server.url).close() == "hello\n\n42\nok 2\n"
 
 
 # --- in Chromium ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from app.db.doorbell import asyncpg_url
 from app.db.engine import Database
 from app.settings import Settings
 from app.upkeep.upkeep import Upkeep
+from models import codec
 from tests.feed import following
 from tests.live import LiveServer, live, receive_json, refused
 
@@ -150,6 +151,7 @@ async def test_resuming_tells_what_happened_meanwhile(server, sql):
     ("spoil", "reason"),
     [
         (lambda cursor: "nonsense", "cursor"),
+        (lambda cursor: cursor.rpartition("~")[0] + "~" + "9" * 18, "cursor"),
         (lambda cursor: "0" * 8 + cursor[8:], "epoch"),
         # A position in another past: its newest change is not one of this log.
         (lambda cursor: "~".join([*cursor.split("~")[:3], "999999999999", "1"]), "epoch"),
@@ -288,9 +290,43 @@ async def test_unsubscribing_and_mistakes(server, sql):
             "id": "a",
         }
         assert (await ask({"type": "ping", "value": [1]})) == {"type": "pong", "value": [1]}
-        await socket.send("[1]")
+        assert len((await ask({"type": "x" * 100_000}))["message"]) == 500
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("[1]", 1007),
+        ("{", 1007),
+        (b"{}", 1007),
+        ('{"type": "ping", "value": NaN}', 1007),
+        (json.dumps({"type": "ping", "value": "\u00e9" * 600_000}, ensure_ascii=False), 1009),
+    ],
+)
+async def test_what_is_no_message_ends_the_connection_with_a_reason(server, frame, code):
+    async with server.connect("/api/datastore/feed") as socket:
+        await socket.send(frame)
         await socket.wait_closed()
-        assert socket.close_code == 1007
+        assert socket.close_code == code
+        assert socket.close_reason
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800", "\ufdd0"])
+async def test_a_filter_may_have_text_that_postgresql_cannot_hold(server, sql, odd):
+    """It was tried again for ever, and the subscription's snapshot never came."""
+    path = unique(codec.encode_text(odd))
+    content = await add_content(sql, f"{path}/x")
+    raw = codec.decode_text(path)
+    wanted = {
+        "one": {"table": "contents", "where": {"path": f"{raw}/x"}},
+        "below": {"table": "contents", "where": {"path_prefix": raw}},
+        "none": {"table": "contents", "where": {"path_prefix": raw + "0"}},
+    }
+    async with following(server, wanted) as follower:
+        await sql.execute("UPDATE contents SET size = 7 WHERE id = $1", content)
+        for name in ("one", "below"):
+            await follower.until(lambda n=name: follower.records[n].get(content, {}).get("size"))
+        assert not follower.records["none"]
 
 
 async def test_who_may_connect(server):
@@ -355,6 +391,16 @@ async def test_plain_reads_page_and_filter(server, sql):
         ("contents?id=x", 400),
         ("contents?after=x", 400),
         ("contents?limit=0", 400),
+        ("contents?limit=10001", 400),
+        ("contents?limit=x", 400),
+        ("contents?path=%00", 400),
+        ("contents?path=a&path=b", 400),
+        ("outputs?id=--5", 400),
+        ("outputs?id=%C2%B2", 400),
+        ("outputs?id=99999999999999999999", 400),
+        ("outputs?after=99999999999999999999", 400),
+        ("outputs?after=%D9%A1", 400),
+        (f"config_sections?after={uuid.uuid4()}/\ufdd0", 200),
     ]:
         answer = await server.http.get(f"/api/datastore/tables/{path}")
         assert answer.status_code == status, path
@@ -419,8 +465,6 @@ async def test_a_heartbeat_comes_when_nothing_else_does(server):
 
 
 async def test_text_that_postgresql_cannot_hold_arrives_as_it_was(server, sql):
-    from models import codec
-
     async with following(server, {"u": {"table": "users"}}) as follower:
         user = str(uuid.uuid4())
         stored = codec.encode_text("a\x00b\ud800")

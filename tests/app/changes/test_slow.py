@@ -9,12 +9,15 @@ import asyncpg
 import pytest
 
 from app.changes.changes import Changes
-from app.changes.feed import Feed
+from app.changes.events import EventStream, events_of
+from app.changes.feed import Feed, UnreadError
+from app.changes.log import TooLargeError, read_rows
+from app.changes.tables import TABLES
 from app.db.doorbell import asyncpg_url
 from app.limits import websocket_options
 from app.settings import Settings
 from tests.conftest import TOKEN
-from tests.feed import Follower
+from tests.feed import Follower, following
 from tests.live import live
 
 QUEUE_BYTES = 256 * 1024
@@ -180,6 +183,49 @@ async def test_who_reads_nothing_for_long_is_dropped_and_resumes(
         await sql.close()
 
 
+async def test_events_that_nobody_takes_end(settings: Settings, database_url: str, tmp_path: Path):
+    options = {"send_buffer": 16 * 1024, **websocket_options(settings)}
+    async with live(settings, database_url, tmp_path / "data", **options) as server:
+        changes: Changes = server.app.state.changes
+        sql = await asyncpg.connect(asyncpg_url(database_url))
+        with server.slow_socket() as taken:
+            request = (
+                f"GET /api/datastore/events?table=users HTTP/1.1\r\nHost: {server.address}\r\n"
+                f"Authorization: token {TOKEN}\r\n\r\n"
+            )
+            await asyncio.get_running_loop().sock_sendall(taken, request.encode())
+            async with asyncio.timeout(10):
+                while not any(s.arrived for f in changes._feeds for s in f.subscriptions()):
+                    await asyncio.sleep(0.01)
+            writing = asyncio.create_task(write_much(sql, 80))
+            async with asyncio.timeout(20):
+                while changes._feeds:
+                    await asyncio.sleep(0.05)
+            await writing
+        await sql.close()
+
+
+async def test_events_whose_client_has_gone_before_they_begin(
+    settings: Settings, database_url: str, tmp_path: Path
+):
+    async with live(settings, database_url, tmp_path / "data") as server:
+        changes: Changes = server.app.state.changes
+        identity = await server.app.state.authenticator.identify(TOKEN)
+        opened = changes.open(identity)
+        feed = await opened.__aenter__()
+        stream = EventStream(events_of(changes, feed, asyncio.Event()), opened, 60)
+
+        async def receive() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        async with asyncio.timeout(10):
+            await stream({"type": "http"}, receive, send)
+        assert not changes._feeds
+
+
 async def test_a_client_that_asks_and_never_reads_is_ended(
     settings: Settings, database_url: str, tmp_path: Path
 ):
@@ -192,6 +238,51 @@ async def test_a_client_that_asks_and_never_reads_is_ended(
                 for _ in range(1000):
                     feed.handle({"type": "ping", "value": "x" * 10_000})
 
-            with pytest.raises(OverflowError):
+            with pytest.raises(UnreadError):
                 ask_much()
             assert memory_of(feed) <= QUEUE_BYTES
+
+
+async def test_one_reading_takes_so_many_bytes_and_no_more(
+    settings: Settings, database_url: str, tmp_path: Path
+):
+    """Few changes may be of large records: what is more than can be held is read page by page."""
+    async with live(settings, database_url, tmp_path / "data") as server:
+        changes: Changes = server.app.state.changes
+        changes.reader.room_bytes = 100_000
+        sql = await asyncpg.connect(asyncpg_url(database_url))
+        await sql.execute(
+            "INSERT INTO users (id, name) SELECT gen_random_uuid(), 'large' || n"
+            " FROM generate_series(1, 8) n"
+        )
+        async with following(server, {"u": {"table": "users"}}) as follower:
+
+            async def write(size: int, names: str) -> None:
+                await sql.execute(
+                    "UPDATE users SET full_name = repeat('x', $1) WHERE name LIKE $2", size, names
+                )
+                want = await sql.fetchval("SELECT sum(length(full_name)) FROM users")
+                await follower.until(
+                    lambda: (
+                        want
+                        == sum(len(r["full_name"] or "") for r in follower.records["u"].values())
+                    )
+                )
+
+            # One record is told however large it is, and several of which all but the last fit.
+            await write(150_000, "large1")
+            await write(10_000, "large%")
+            assert not follower.of_type("must_refetch")
+            await write(40_000, "large%")
+            (told,) = follower.of_type("must_refetch")
+            assert told["reason"] == "too_many_changes"
+            assert "u" in follower.complete
+            await write(30, "large%")
+        user = TABLES["users"]
+        ids = [str(row["id"]) for row in await sql.fetch("SELECT id FROM users")]
+        with pytest.raises(TooLargeError):
+            await read_rows(sql, "users", ids, (user.default_columns,), 100)
+        rows, room = await read_rows(sql, "users", ids, (user.default_columns, ("id",)), 100_000)
+        size = sum(len(text) for row in rows.values() for text in row.texts)
+        assert (len(rows), room) == (len(ids), 100_000 - size)
+        await sql.close()

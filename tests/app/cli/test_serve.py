@@ -1,6 +1,7 @@
 """The server as a process: how it starts, what survives its death, what it leaves behind."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,11 +14,12 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from websockets.sync.client import connect
 
 from app.db.embedded import read_url
 from tests.conftest import database_named
 from tests.kernels import read_notebook, text_of, write_notebook
-from tests.servers import ServerProcess, outputs_on_disk, serving_process, wait_for
+from tests.servers import TOKEN, ServerProcess, outputs_on_disk, serving_process, wait_for
 
 
 @pytest.fixture
@@ -245,3 +247,26 @@ def test_db_url_and_current_find_the_running_server(root_dir, data_dir):
         server.stop()
     assert db("url").returncode == 1
     assert "jupyter-datastore serve" in db("url").stderr
+
+
+def test_feeds_do_not_hold_up_the_end_and_logs_have_no_tokens(root_dir, data_dir):
+    """uvicorn logs each websocket's address, where clients that are no browsers put theirs."""
+    with serving_process(root_dir, data_dir) as server:
+        client = server.wait_until_up()
+        feed = "api/datastore/feed"
+        address = server.url.replace("http", "ws", 1) + f"{feed}?token={TOKEN}&client=x"
+        with (
+            connect(address) as socket,
+            client.stream("GET", "api/datastore/events", params={"table": "kernels"}) as events,
+        ):
+            socket.recv()
+            lines = events.iter_lines()
+            assert next(lines) == "event: hello"
+            wait_for(lambda: feed in server.log)
+            shown = server.log[server.log.index(feed) :]
+            assert "?token=[secret]&client=x" in shown
+            assert TOKEN not in shown
+            assert server.stop() == 0
+            assert list(lines)  # to its end, which is a good one
+        # Neither "Cancel 1 running task(s), timeout graceful shutdown exceeded" nor a traceback.
+        assert not re.findall("^E .*|Traceback", server.log, re.MULTILINE), server.log
