@@ -559,6 +559,7 @@ MADE = (
     "INSERT INTO text_contents (id, text) VALUES ('{document_id}', '') ON CONFLICT DO NOTHING",
     "INSERT INTO input_requests (id, execution_id, kernel_id, msg_id, prompt, password) "
     "VALUES (gen_random_uuid(), '{execution_id}', '{kernel_id}', 'm', '?', false)",
+    "SELECT analytics.roll_up(100000)",
 )
 LIVING = EVERYONE | {None}
 
