@@ -3,15 +3,15 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
@@ -318,31 +318,46 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    app.add_exception_handler(DomainError, _domain_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(WebSocketRequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _client_gone)
-    # By name: what is left to the handler of every Exception is raised again (see LastResort).
-    for expected in (SQLAlchemyError, OSError):
-        app.add_exception_handler(expected, _database_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    for expected, answer in (
+        (DomainError, _domain_error),
+        (RequestValidationError, _validation_error),
+        (WebSocketRequestValidationError, _validation_error),
+        (HTTPException, _http_error),
+        (ClientDisconnect, _client_gone),
+        # By name: what is left to the handler of every Exception is raised again (see LastResort).
+        (SQLAlchemyError, _database_error),
+        (OSError, _database_error),
+        (Exception, _unexpected_error),
+    ):
+        app.add_exception_handler(expected, cast("Any", partial(_refuse, answer)))
+
+
+async def _refuse(
+    answer: Callable[[HTTPConnection, Exception], Awaitable[JSONResponse]],
+    connection: HTTPConnection,
+    error: Exception,
+) -> JSONResponse | None:
+    """Answer a request; refuse a websocket that is not accepted yet with the same answer.
+
+    A websocket's is sent here: Starlette would send a second one, which the server takes amiss.
+    """
+    answered = await answer(connection, error)
+    if not isinstance(connection, WebSocket):
+        return answered
+    await refuse_websocket(connection, answered)
+    return None
 
 
 def _answer(status_code: int, message: str, reason: Any = None) -> JSONResponse:
     return ExactJSONResponse({"message": message, "reason": reason}, status_code)
 
 
-async def _domain_error(connection: HTTPConnection, error: Exception) -> JSONResponse:
-    """Answer a request; a websocket that is not accepted yet is refused with the same answer."""
+async def _domain_error(_: HTTPConnection, error: Exception) -> JSONResponse:
     assert isinstance(error, DomainError)
-    answer = _answer(error.status, error.message, error.reason)
-    if isinstance(connection, WebSocket):
-        await refuse_websocket(connection, answer)
-    return answer
+    return _answer(error.status, error.message, error.reason)
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(_: HTTPConnection, error: Exception) -> JSONResponse:
     """Answer 400 as Jupyter does, 404 for an id in the path that cannot be one."""
     assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     first = error.errors()[0]
@@ -352,26 +367,26 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     return _answer(400, f"{name}: {first['msg']}", jsonable_encoder(first.get("type")))
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(_: HTTPConnection, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return _answer(error.status_code, str(error.detail))
 
 
-async def _client_gone(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 (as called)
+async def _client_gone(_: HTTPConnection, error: Exception) -> JSONResponse:  # noqa: ARG001 (as called)
     return _answer(400, "The client went away")
 
 
-async def _database_error(request: Request, error: Exception) -> JSONResponse:
+async def _database_error(connection: HTTPConnection, error: Exception) -> JSONResponse:
     if is_transient(error) or isinstance(error, PoolTimeoutError):
-        log.warning("%s %s: %s", request.method, request.url.path, error)
+        log.warning("%s: %s", _asked(connection), error)
         return _answer(503, "The database cannot be reached now", "try again")
     if isinstance(error, DBAPIError) and _code(error) == _NOT_ALLOWED:
-        log.warning("%s %s: %s", request.method, request.url.path, error.orig)
+        log.warning("%s: %s", _asked(connection), error.orig)
         return _answer(403, "Forbidden", "the database refused")
     if isinstance(error, DBAPIError) and _is_data_exception(error):
         # Names, paths and ids are kept as plain text; code and outputs take everything.
         return _answer(400, "A value of the request is not one that PostgreSQL can hold")
-    return await _unexpected_error(request, error)
+    return await _unexpected_error(connection, error)
 
 
 def _is_data_exception(error: DBAPIError) -> bool:
@@ -388,6 +403,10 @@ def _code(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None) or "")
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
+async def _unexpected_error(connection: HTTPConnection, error: Exception) -> JSONResponse:
+    log.error("%s", _asked(connection), exc_info=error)
     return _answer(500, "Internal server error")
+
+
+def _asked(connection: HTTPConnection) -> str:
+    return f"{connection.scope.get('method', 'websocket')} {connection.url.path}"

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     keep_rollups_days: float | None = Field(default=None, gt=0)
     terminals_enabled: bool = True
     terminal_command: str | None = None
+    terminal_cull_inactive_timeout: float = Field(default=0, ge=0)
+    terminal_cull_interval: float = Field(default=300, gt=0)
     identity_updatable_fields: list[IdentityField] = list(get_args(IdentityField))
     nbconvert_concurrency: int = Field(default=2, ge=1)
     metrics_public: bool = False

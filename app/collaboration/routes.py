@@ -19,6 +19,7 @@ from app.collaboration.protocol import BadFrameError
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
 from app.collaboration.rooms import FORBIDDEN, GLOBAL_AWARENESS, REVOKED, Rooms
 from app.documents import trust
+from app.documents.cells import begin_if_empty
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
 from app.events.events import Events
@@ -54,9 +55,12 @@ async def put_session(
         document = await documents.open_text(path, actor_id=identity.id)
     else:
         raise BadRequestError(f"A {kind} cannot be edited together in format {form}")
-    if await rooms.rights(identity, document.id) is None:
+    right = await rooms.rights(identity, document.id)
+    if right is None:
         raise NotFoundError(f"No such file or directory: {path}")
     if kind == "notebook" and document.id not in rooms.open_rooms():
+        if right == "write":
+            await begin_if_empty(documents, document.id)
         await trust.mark_if_signed(documents, request.app.state.disk, document.id)
     answer = {
         "format": form,

@@ -252,14 +252,8 @@ class Disk:
             return (await self.read_notebook(path)).state
         async with self._domain_errors(path):
             os_path = await self._file(path)
-            seen = self._seen.get(path)
-            if (
-                seen
-                and seen[0] == _signature(os_path)
-                and seen[1] - seen[0][0] / 1e9 > _RACY_SECONDS
-            ):
-                return seen[2]
-            return (await asyncio.to_thread(self._read, path, os_path))[1]
+            seen = self._known_state(path, os_path)
+            return seen or (await asyncio.to_thread(self._read, path, os_path))[1]
 
     async def read_notebook(self, path: str) -> NotebookFile:
         """Read a notebook; BadRequestError when it is not JSON or not a notebook."""
@@ -289,11 +283,14 @@ class Disk:
         path: str,
         content: bytes,
         expected_hash: str | None,
+        *,
+        content_hash: str | None = None,
     ) -> FileState:
         """Replace a notebook's or text file's content by `content`, atomically.
 
-        Raises DiskChangedError when the file's hash is not `expected_hash`. A file that is gone
-        is written again; with `expected_hash` None there must be none.
+        `content_hash` is its SHA-256, for who knows it already. Raises DiskChangedError when the
+        file's hash is not `expected_hash`. A file that is gone is written again; with
+        `expected_hash` None there must be none.
         """
         path = self.normalized(path)
         if not self.files:
@@ -301,7 +298,9 @@ class Disk:
         async with self._domain_errors(path):
             await self._refuse_hidden(path)
             os_path = self.os_path(path)
-            return await asyncio.to_thread(self._write, path, os_path, content, expected_hash)
+            return await asyncio.to_thread(
+                self._write, path, os_path, content, expected_hash, content_hash
+            )
 
     async def _save_notebook(
         self, path: str, content: bytes, expected_hash: str | None
@@ -338,6 +337,13 @@ class Disk:
             raise BadRequestError(f"{path} is not a file", reason="bad type")
         return os_path
 
+    def _known_state(self, path: str, os_path: Path) -> FileState | None:
+        """Return what a file was when it was last read, unless it may have changed since."""
+        seen = self._seen.get(path)
+        if seen is None or seen[0] != _signature(os_path):
+            return None
+        return seen[2] if seen[1] - seen[0][0] / 1e9 > _RACY_SECONDS else None
+
     def _read(self, path: str, os_path: Path) -> tuple[bytes, FileState]:
         while True:
             before = _signature(os_path)
@@ -346,12 +352,17 @@ class Disk:
                 return content, self._saw(path, os_path, content, before)
 
     def _saw(
-        self, path: str, os_path: Path, content: bytes, signature: tuple[int, int, int]
+        self,
+        path: str,
+        os_path: Path,
+        content: bytes,
+        signature: tuple[int, int, int],
+        content_hash: str | None = None,
     ) -> FileState:
         # What a listing says of it, so that the rows agree.
         info = os_path.lstat()
         state = FileState(
-            hash=hashlib.sha256(content).hexdigest(),
+            hash=content_hash or hashlib.sha256(content).hexdigest(),
             size=info.st_size,
             last_modified=datetime.fromtimestamp(info.st_mtime, UTC),
             created=datetime.fromtimestamp(info.st_ctime, UTC),
@@ -375,19 +386,25 @@ class Disk:
             raise BadRequestError(f"Unreadable Notebook: {path} {error!r}") from error
 
     def _write(
-        self, path: str, os_path: Path, content: bytes, expected_hash: str | None
+        self,
+        path: str,
+        os_path: Path,
+        content: bytes,
+        expected_hash: str | None,
+        content_hash: str | None,
     ) -> FileState:
+        content_hash = content_hash or hashlib.sha256(content).hexdigest()
         if os_path.exists():
-            _, found = self._read(path, os_path)
+            found = self._known_state(path, os_path) or self._read(path, os_path)[1]
             if found.hash != expected_hash:
                 raise DiskChangedError(path)
-            if found.hash == hashlib.sha256(content).hexdigest():
+            if found.hash == content_hash:
                 return found
         elif not os_path.parent.is_dir():
             raise NotFoundError(f"No such directory: {posixpath.dirname(path)}")
         with whole_file(os_path) as file:
             file.write(content)
-        return self._saw(path, os_path, content, _signature(os_path))
+        return self._saw(path, os_path, content, _signature(os_path), content_hash)
 
     @asynccontextmanager
     async def _domain_errors(self, path: str) -> AsyncIterator[None]:

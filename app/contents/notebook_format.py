@@ -10,6 +10,8 @@ from typing import Any
 
 import nbformat
 from nbformat import v4
+from nbformat.v4.rwbase import split_lines, strip_transient
+from pydantic_core import to_json
 
 from app.errors import BadRequestError
 
@@ -18,9 +20,38 @@ _HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 def serialized(notebook: dict[str, Any]) -> bytes:
     """Return a notebook as the bytes of its file, as nbformat writes them."""
-    node = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
-    text: str = v4.writes_json(node)  # type: ignore[no-untyped-call]
-    return (text if text.endswith("\n") else text + "\n").encode()
+    node: Any = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
+    if not _is_written_alike(node):
+        text: str = v4.writes_json(node)  # type: ignore[no-untyped-call]
+        return (text if text.endswith("\n") else text + "\n").encode()
+    node = strip_transient(split_lines(node))  # type: ignore[no-untyped-call]
+    return to_json(_sorted(node), indent=1) + b"\n"
+
+
+def _is_written_alike(value: Any) -> bool:
+    """Tell whether pydantic writes a JSON value as Python does, in a quarter of the time.
+
+    Floats it writes in another form; lone surrogates it refuses, as UTF-8 does.
+    """
+    match value:
+        case dict():
+            return all(isinstance(key, str) and _is_written_alike(value[key]) for key in value)
+        case list() | tuple():
+            return all(map(_is_written_alike, value))
+        case str():
+            return True
+        case _:
+            return value is None or type(value) in (int, bool)
+
+
+def _sorted(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _sorted(value[key]) for key in sorted(value)}
+        case list() | tuple():
+            return [_sorted(item) for item in value]
+        case _:
+            return value
 
 
 def as_notebook(content: Any) -> tuple[dict[str, Any], str | None]:

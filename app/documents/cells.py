@@ -12,6 +12,7 @@ from app.documents import values
 from app.documents.editor import NotebookEditor
 from app.documents.memory import CellState, NotebookMemory, new_ycell
 from app.documents.splices import changes
+from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, NotFoundError
 
 _TYPES = ("code", "markdown", "raw")
@@ -44,6 +45,17 @@ def insert(editor: NotebookEditor, body: dict[str, Any]) -> str:
     with memory.edit():
         memory.cells.insert(place, new_ycell(cell))
     return cell_id
+
+
+async def begin_if_empty(store: DocumentStore, document_id: uuid.UUID) -> None:
+    """Give a notebook without cells an empty code cell, as it has one in front ends."""
+    _, notebook = await store.snapshot(document_id)
+    if notebook["cells"]:
+        return
+    async with store.editing(document_id, origin="load", actor_id=None) as (_, editor):
+        assert isinstance(editor, NotebookEditor)
+        if not editor.cell_ids():
+            insert(editor, {"metadata": {"trusted": True}})
 
 
 def change(editor: NotebookEditor, cell_id: str, body: dict[str, Any]) -> None:

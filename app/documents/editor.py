@@ -107,7 +107,10 @@ class NotebookEditor:
         return True
 
     async def begin_execution(self, cell_id: str, execution_id: uuid.UUID) -> bool:
-        """Make an execution the cell's latest, running: outputs and count are cleared."""
+        """Make an execution the cell's latest, running: outputs and count are cleared.
+
+        What it will say is trusted, as of a cell that JupyterLab runs itself.
+        """
         state = self._memory.states.get(cell_id)
         if state is None or state.row.cell_type != "code":
             return False
@@ -119,6 +122,8 @@ class NotebookEditor:
                 state.ymap["execution_count"] = None
             # Always written, so that other processes see that the row changed.
             state.ymap["execution_state"] = "running"
+            if state.row.metadata_.get("trusted") is not True:
+                replacing.set_metadata(state.ymap, {**state.row.metadata_, "trusted": True})
         return True
 
     async def end_execution(

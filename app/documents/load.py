@@ -51,6 +51,7 @@ async def catch_up(tx: Transaction, memory: NotebookMemory, version: int) -> Non
     for row in await _cell_rows(tx, memory.document_id, only):
         if row.cell_id in memory.states:
             memory.states[row.cell_id].row = row
+            memory.states[row.cell_id].note_touched()
     await restore_tails(tx, memory, touched)
 
 

@@ -7,6 +7,7 @@ to write. Nothing here reads or writes the database.
 """
 
 import copy
+import itertools
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ _BLOCK = 16 * 1024
 _ID_LIMIT = 500  # an index's entries are bounded
 # In the order of cells: what a client put there that is none; it is taken out again.
 _STRANGER = ""
+_states = itertools.count()
 
 
 class Tail:
@@ -58,10 +60,11 @@ class CellState:
     """One cell: its Yjs map, its row, and what is known of its outputs.
 
     `changed` are the row's attributes to be written. `displays` maps (kernel id, display id) to
-    places in the outputs; None as long as nobody asked.
+    places in the outputs; None as long as nobody asked. `stamp` is another number, which no cell
+    of this process had before, whenever the cell may be another one than it was.
     """
 
-    __slots__ = ("changed", "displays", "is_new", "row", "tail", "ymap")
+    __slots__ = ("changed", "displays", "is_new", "row", "stamp", "tail", "ymap")
 
     def __init__(self, ymap: Any, row: Cell) -> None:
         self.ymap = ymap
@@ -70,6 +73,11 @@ class CellState:
         self.is_new = False
         self.tail: Tail | None = None
         self.displays: dict[tuple[str, str], set[int]] = {}
+        self.stamp = next(_states)
+
+    def note_touched(self) -> None:
+        """Remember that the cell may be another one now."""
+        self.stamp = next(_states)
 
     @property
     def youtputs(self) -> Any:
@@ -185,6 +193,7 @@ class NotebookMemory(MergeState):
         for cell_id in present:
             touched[cell_id] = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
         for cell_id, keys in touched.items():
+            self.states[cell_id].note_touched()
             self._read_cell(self.states[cell_id], keys, stored=stored)
         if self._meta_touched:
             self._meta_touched = False
@@ -340,6 +349,13 @@ class NotebookMemory(MergeState):
             "metadata": copy.deepcopy(self.row.metadata_),
             "cells": [self.cell(self.states[cell_id]) for cell_id in self.order],
         }
+
+    def stamps(self) -> list[int]:
+        """Return the stamps of all cells in order; call it after `content`, which may change them.
+
+        Equal stamps say that two cells, as `content` returned them, are equal.
+        """
+        return [self.states[cell_id].stamp for cell_id in self.order]
 
     def running(self) -> set[str]:
         """Return the ids of cells with a queued or running execution."""

@@ -20,7 +20,7 @@ from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile, T
 from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
 from app.documents.editor import NotebookEditor
-from app.documents.merge import Base, base_of, merge, nearest, remember
+from app.documents.merge import Base, KnownParts, base_of, merge, nearest, remember
 from app.documents.replace import identify
 from app.documents.text import TextEditor
 from app.documents.text_merge import merge_text
@@ -60,6 +60,7 @@ class DocumentSaving:
         self._store = store
         self._slots = asyncio.Semaphore(_SAVES_AT_ONCE)
         self._locks: dict[uuid.UUID, asyncio.Lock] = {}
+        self._known = KnownParts()
 
     async def save(self, document_id: uuid.UUID) -> None:
         """Write a document to its file if that is behind.
@@ -94,11 +95,10 @@ class DocumentSaving:
             # Before `pending` is replaced: the file may be the one that it tells of.
             if (await self._disk.state(path)).hash != document.disk_hash:
                 raise DiskChangedError(path)
-        version, found = await self._store.snapshot(document_id)
+        version, (found, stamps) = await self._store.stamped_snapshot(document_id)
         known: Any = document.disk_base
         newline = (known or {}).get("newline", "\n")
-        content, base = await asyncio.to_thread(_encode, found, newline)
-        new_hash = hashlib.sha256(content).hexdigest()
+        content, new_hash, base = await asyncio.to_thread(self._encode, found, stamps, newline)
         old_base: Any = document.disk_base
         if new_hash != document.disk_hash:
             pending = {"hash": new_hash, "version": version, "base": base}
@@ -108,8 +108,19 @@ class DocumentSaving:
             if old_base and document.type == "notebook" and old_base.get("nbformat", 4) < 4:
                 with contextlib.suppress(NotFoundError):
                     await self._disk.checkpoint(path)
-        state = await self._disk.write(path, content, document.disk_hash)
+        state = await self._disk.write(path, content, document.disk_hash, content_hash=new_hash)
         await self._store_saved(document_id, version, base, state)
+
+    def _encode(self, content: Any, stamps: list[int], newline: str) -> tuple[bytes, str, Any]:
+        """Return a file's bytes, their hash and its base."""
+        base: Any
+        if isinstance(content, str):
+            base = {"text": content, "newline": newline, "pending": None}
+            encoded = content.replace("\n", newline).encode()
+        else:
+            base = base_of(content, stamps=stamps, known=self._known)
+            encoded = serialized(as_file((0, content))[1])
+        return encoded, hashlib.sha256(encoded).hexdigest(), base
 
     async def _take(self, document_id: uuid.UUID, actor_id: uuid.UUID | None) -> None:
         document, path = await self._document(document_id)
@@ -273,14 +284,6 @@ def _key(document_id: uuid.UUID) -> int:
 def text_base(file: TextFile) -> dict[str, Any]:
     """Return what `documents.disk_base` keeps of a text file: the text, for a merge by lines."""
     return {"text": file.text, "newline": file.newline, "pending": None}
-
-
-def _encode(content: Any, newline: str) -> tuple[bytes, Any]:
-    """Return a file's bytes and its base."""
-    if isinstance(content, str):
-        base = {"text": content, "newline": newline, "pending": None}
-        return content.replace("\n", newline).encode(), base
-    return serialized(as_file((0, content))[1]), base_of(content)
 
 
 async def _update_document(

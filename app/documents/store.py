@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.contents import rows
 from app.contents.disk import Disk, DiskChangedError, NotebookFile, TextFile
-from app.contents.notebook_format import as_notebook, serialized
+from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
 from app.documents import load, queries, text
 from app.documents.compaction import Compaction
@@ -274,6 +274,15 @@ class DocumentStore:
         """Return a document's version and its content: a notebook with all ids, or a text."""
         return await self._read(document_id, lambda memory: memory.content())
 
+    async def stamped_snapshot(self, document_id: uuid.UUID) -> tuple[int, tuple[Any, list[int]]]:
+        """Return what `snapshot` does, with the stamps of a notebook's cells."""
+
+        def stamped(memory: Memory) -> tuple[Any, list[int]]:
+            content = memory.content()
+            return content, memory.stamps() if isinstance(memory, NotebookMemory) else []
+
+        return await self._read(document_id, stamped)
+
     async def merge_state(self, document_id: uuid.UUID) -> tuple[int, bytes]:
         """Return a document's version and its whole Yjs state."""
         return await self._read(document_id, lambda memory: memory.doc.get_update())
@@ -332,11 +341,11 @@ class DocumentStore:
     ) -> Document:
         """Make the notebook at `path` equal to `notebook`, creating it if absent, and save it.
 
-        BadRequestError when it is not a notebook; StorageError when the disk refuses: an edit of
+        `notebook` is what `as_notebook` returns. StorageError when the disk refuses: an edit of
         an existing document is kept then, and saved when that works again.
         """
         path = self._disk.normalized(path)
-        wanted, _ = await asyncio.to_thread(as_notebook, notebook)
+        wanted = notebook
         if not await self._disk.exists(path):
             document = await self._document_at(path)
             if document is None or document.saved_version == document.version:

@@ -17,6 +17,8 @@ from app.errors import NotFoundError
 
 # A part of the name that changes with the content, as webpack makes it.
 _HASHED = re.compile(r"(?:^|\.)[0-9a-f]{16,32}\.\w+$")
+# What this project adds to the front ends: files of no build, in the shape of an extension.
+_OWN_EXTENSIONS = Path(__file__).parent / "extensions"
 _CSS_URL = re.compile(r"""url\((['"])(?!/|#|\w+:)(.*?)\1\)""")
 
 
@@ -75,8 +77,8 @@ def find_assets() -> Assets:
     notebook = Path(spec.origin).parent if spec and spec.origin else None
     if notebook is not None and not (notebook / "templates" / "tree.html").is_file():
         notebook = None  # older than 7
-    extensions = tuple(Path(folder) for folder in jupyter_path("labextensions"))
-    return Assets(lab, notebook, extensions)
+    extensions = [Path(folder) for folder in jupyter_path("labextensions")]
+    return Assets(lab, notebook, (*extensions, _OWN_EXTENSIONS))
 
 
 def is_immutable(file: Path) -> bool:

@@ -125,7 +125,11 @@ class Pages:
         )
         config |= installed
         self._collaborate(config)
-        return config | own | settings.page_config
+        config |= own | settings.page_config
+        # A window that runs cells itself would write into the shared document what they say, too.
+        if not config["disableRTC"]:
+            config["serverSideExecution"] = True
+        return config
 
     def _collaborate(self, config: dict[str, Any]) -> None:
         """Have the server run cells where the front end follows documents, or take both out."""

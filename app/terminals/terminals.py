@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ class Terminals:
         self._starting = asyncio.Lock()
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._cull_after = timedelta(seconds=settings.terminal_cull_inactive_timeout)
+        self._cull_seconds = settings.terminal_cull_interval
         self._ptys = PtyManager(
             _command(settings),
             # terminado removes what is None.
@@ -69,16 +71,18 @@ class Terminals:
         )
 
     async def open(self) -> None:
-        """Settle what ended servers left behind, and begin to record."""
+        """Settle what ended servers left behind, begin to record and, if so set, to cull."""
         await self.settle()
-        self._writer = asyncio.create_task(self._write_changes(), name="terminals")
+        self._tasks.append(asyncio.create_task(self._write_changes(), name="terminals"))
+        if self._cull_after:
+            self._tasks.append(asyncio.create_task(self._cull(), name="terminals' culler"))
 
     async def close(self) -> None:
         """End all terminals."""
         await self._ptys.close()
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._write()
 
     async def settle(self) -> None:
@@ -152,6 +156,23 @@ class Terminals:
         """End a terminal."""
         await self._ptys.end(self.get(name))
         await self._write()
+
+    async def _cull(self) -> None:
+        """End terminals that nobody typed into and that said nothing for long, as in Jupyter."""
+        while True:
+            await asyncio.sleep(self._cull_seconds)
+            for name in list(self._ids):
+                with contextlib.suppress(NotFoundError):
+                    inactive = datetime.now(UTC) - self.get(name).last_activity
+                    if inactive > self._cull_after:
+                        log.info("terminal %s is culled: nothing happened for %s", name, inactive)
+                        await self._cull_one(name)
+
+    async def _cull_one(self, name: str) -> None:
+        try:
+            await self.delete(name)
+        except Exception as error:  # noqa: BLE001 (the row is written later)
+            log.warning("terminal %s: %s", name, error)
 
     async def _reserve(self, identity: Identity, name: str | None, folder: Path) -> Terminal:
         """Make the row of a terminal to be started, with the first free number without a name."""

@@ -62,11 +62,6 @@ class Site:
         assert self.server.stop() == 0
         self.start()
 
-    @property
-    def login(self) -> str:
-        """The address that `serve` prints."""
-        return f"{self.url}lab?token={TOKEN}"
-
 
 @pytest.fixture(scope="module")
 def make_site(
@@ -96,14 +91,14 @@ def make_site(
 
 @pytest.fixture(scope="module")
 def enter(browser: Browser) -> Iterator:
-    """Makes browsers' contexts that are logged in, with the address that `serve` prints."""
+    """Makes browsers' contexts that are logged in, by default with the address that is printed."""
     made: list[BrowserContext] = []
 
-    def enter(site: Site) -> BrowserContext:
+    def enter(site: Site, token: str = TOKEN) -> BrowserContext:
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         context.set_default_timeout(PATIENCE)
         made.append(context)
-        assert context.request.get(site.login).ok
+        assert context.request.get(f"{site.url}lab?token={token}").ok
         return context
 
     yield enter

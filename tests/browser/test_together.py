@@ -8,6 +8,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
+from tests.browser.window import Window
+
 SLOW = "import time\nfor i in range(8):\n    print('line', i, flush=True)\n    time.sleep(0.5)"
 SAID = "line 0\nline 1\nline 2\nline 3\nline 4\nline 5\nline 6\nline 7"
 
@@ -99,7 +101,7 @@ display(slider, out)
 
 
 def test_outputs_that_change_look_as_usual(site, windows, notebook):
-    window = windows(notebook)
+    window, other = windows(notebook), windows(notebook)
     window.run(0, WRITES_OVER)
     expect(window.output(0)).to_have_text(re.compile("'second'\\s*step 4 of 4"))
     expect(window.output(0)).not_to_contain_text("step 3")
@@ -108,12 +110,12 @@ def test_outputs_that_change_look_as_usual(site, windows, notebook):
     window.expect_output(1, "now 4")
     expect(window.output(1)).not_to_contain_text("now 3")
     window.expect_prompt(1, "2")
-    # A cell made here is trusted, as are its outputs.
-    window.page.keyboard.press("b")
+    # Nobody has trusted this notebook: what is run now is trusted all the same, everywhere.
     window.run(2, WIDGET)
-    handle = window.output(2).locator(".noUi-handle")
-    handle.press("ArrowRight")
-    window.expect_output(2, "is 4")
+    window.output(2).locator(".noUi-handle").press("ArrowRight")
+    for shown in (window, other):
+        shown.expect_output(2, "is 4")
+        expect(shown.output(2).locator(".noUi-handle")).to_have_count(1)
     window.picture("widgets")
 
 
@@ -221,3 +223,50 @@ def test_the_server_restarts_under_open_windows(site, windows, notebook):
     for window in (one, two):
         window.expect_output(1, "after")
         window.expect_prompt(1, "1")
+
+
+def test_a_viewer_follows_and_changes_nothing(site, enter, windows, notebook):
+    owner = windows(notebook)
+    people = site.http
+    assert people.post("api/users", json={"name": "eve"}).status_code == 201
+    token = people.post("api/tokens", json={"user": "eve"}).json()["token"]
+    grant = {"user": "eve", "path": notebook, "role": "viewer"}
+    assert people.post("api/permissions", json=grant).status_code == 201
+    viewer = Window(enter(site, token), site, name="viewer")
+    viewer.page.goto(f"{site.url}lab/tree/{notebook}")
+    viewer.cells.first.wait_for()
+    expect(viewer.notebook.locator(".jp-NotebookPanel-toolbar")).to_contain_text("is read-only")
+    owner.run(0, "print(6 * 7)")
+    viewer.expect_output(0, "42")
+    viewer.editor(1).click()
+    viewer.page.keyboard.type("not mine to write")
+    viewer.page.keyboard.press("Control+Enter")
+    viewer.page.keyboard.press("Control+s")
+    expect(viewer.page.locator(".Toastify__toast", has_text="is read-only")).to_be_visible()
+    expect(viewer.editor(1)).to_have_text("")
+    viewer.picture("viewer")
+    owner.write(2, "written")
+    expect(viewer.editor(2)).to_have_text("written")
+    expect(owner.editor(1)).to_have_text("")
+    owner.wait_until(lambda: sources(site, notebook)[1:] == ["", "written"])
+    viewer.close()
+    answer = site.http.get("api/executions", params={"path": notebook}).json()
+    assert [execution["actor"] for execution in answer["executions"]] == ["ada"]
+    # The kernel's websocket is refused again and again: that is no error of the server's.
+    assert "Traceback" not in site.server.log
+
+
+def test_what_was_changed_on_both_sides_is_told(site, windows, notebook):
+    window = windows(notebook)
+    former = json.loads((site.root_dir / notebook).read_text())
+    window.write(0, "typed")
+    window.write(1, "typed, too")
+    window.wait_until(lambda: sources(site, notebook)[:2] == ["typed", "typed, too"])
+    former["cells"][0]["source"] = "by a program"
+    (site.root_dir / notebook).write_text(json.dumps(former))
+    expect(window.cells).to_have_count(4)
+    toast = window.page.locator(".Toastify__toast", has_text="cell 2 is what the file had")
+    expect(toast).to_be_visible()
+    window.picture("both-sides")
+    wanted = ["typed", "by a program", "typed, too", ""]
+    window.wait_until(lambda: sources(site, notebook) == wanted)

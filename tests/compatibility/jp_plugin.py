@@ -44,6 +44,8 @@ _SETTINGS = {
     ("AsyncFileContentsManager", "delete_to_trash"): "delete_to_trash",
     ("AsyncFileContentsManager", "always_delete_dir"): "always_delete_dir",
     ("ContentsManager", "allow_hidden"): "allow_hidden",
+    ("TerminalManager", "cull_inactive_timeout"): "terminal_cull_inactive_timeout",
+    ("TerminalManager", "cull_interval"): "terminal_cull_interval",
 }
 
 
@@ -111,7 +113,14 @@ def _database_first(template: str) -> None:
 
 @pytest.fixture
 def jp_serverapp(  # noqa: PLR0917 (fixtures come by name)
-    jp_environ, jp_server_config, jp_base_url, jp_root_dir, tmp_path, database_url, jp_argv
+    jp_nbconvert_templates,  # before `jp_environ`, which hides them
+    jp_environ,
+    jp_server_config,
+    jp_base_url,
+    jp_root_dir,
+    tmp_path,
+    database_url,
+    jp_argv,
 ):
     jp_argv = [argument for argument in jp_argv if not argument.startswith(_UNNEEDED)]
     if jp_argv:
@@ -121,7 +130,8 @@ def jp_serverapp(  # noqa: PLR0917 (fixtures come by name)
         root_dir=jp_root_dir, owner="ada", base_url=jp_base_url, save_delay_seconds=0.05
     )
     for (trait_class, trait), name in _SETTINGS.items():
-        section = jp_server_config.get(trait_class) or {}
+        stock = jp_server_config.get("ServerApp") or {}
+        section = jp_server_config.get(trait_class) or stock.get(trait_class) or {}
         if trait in section and name in Settings.model_fields:
             setattr(settings, name, section[trait])
     app = create_app(settings, database_url=database_url, token=token, data_dir=tmp_path / "jds")

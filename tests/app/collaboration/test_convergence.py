@@ -25,7 +25,15 @@ from app.documents.store import DocumentStore
 from app.documents.undo import Undo
 from app.settings import Settings
 from models import Content, Permission, User
-from tests.app.documents.conftest import Recorder, check_invariant, code, plain, read, write
+from tests.app.documents.conftest import (
+    Recorder,
+    as_in_file,
+    check_invariant,
+    code,
+    plain,
+    read,
+    write,
+)
 
 EXAMPLES = int(os.environ.get("DATASTORE_TEST_EXAMPLES", "6"))
 PEERS = 3
@@ -331,7 +339,7 @@ class World:
         assert len(ids) == len(set(ids))
         await self.processes[0].store.save_now(self.id)
         saved = read(self.root / "a.ipynb")
-        assert saved == plain(await self.processes[1].store.notebook(self.id))
+        assert saved == as_in_file(await self.processes[1].store.notebook(self.id))
         assert [cell["id"] for cell in saved["cells"]] == ids
         assert [cell["source"] for cell in saved["cells"]] == [cell["source"] for cell in wanted]
 

@@ -45,6 +45,16 @@ async def test_edits_of_peers_rest_and_kernels_reach_all(server, notebook, setti
             await peer.until(lambda peer=peer: peer.text(1) == "2")
 
 
+async def test_a_new_notebook_begins_with_a_cell(server):
+    made = (await server.http.post("/api/contents", json={"type": "notebook"})).json()
+    for _ in range(2):
+        found = await session(server.http, made["path"])
+        async with RoomPeer(server, found) as peer:
+            (cell,) = peer.cells.to_py()
+            assert (cell["cell_type"], cell["source"], cell["outputs"]) == ("code", "", [])
+            assert cell["metadata"]["trusted"] is True
+
+
 async def test_a_text_file_is_edited_together_and_merged_with_the_disk(server, root_dir):
     path = root_dir / "a.py"
     path.write_bytes(b"one\r\ntwo\r\nthree\r\n")

@@ -116,10 +116,10 @@ async def test_a_rename_waits_for_a_save_that_has_begun(client, root_dir, monkey
     disk, writing, go = client.app.state.disk, asyncio.Event(), asyncio.Event()
     write_file = disk.write
 
-    async def slowly(path, content, expected_hash):
+    async def slowly(path, content, expected_hash, **known):
         writing.set()
         await go.wait()
-        return await write_file(path, content, expected_hash)
+        return await write_file(path, content, expected_hash, **known)
 
     monkeypatch.setattr(disk, "write", slowly)
     await edit(client, document_id, "new")

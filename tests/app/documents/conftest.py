@@ -10,6 +10,7 @@ from nbformat import v4
 from sqlalchemy import func, insert, select, update
 
 from app.contents.disk import Disk
+from app.documents.merge import base_of
 from app.documents.outputs import as_shown, columns_of
 from app.documents.store import DocumentStore
 from app.settings import Settings
@@ -41,6 +42,14 @@ def read(path: Path):
 
 def plain(value):
     return json.loads(json.dumps(value))
+
+
+def as_in_file(notebook):
+    """A notebook without what the document alone says: that the server has run a cell."""
+    found = plain(notebook)
+    for cell in found["cells"]:
+        cell["metadata"].pop("trusted", None)
+    return found
 
 
 class Recorder:
@@ -108,8 +117,12 @@ class Recorder:
 
 
 async def check_invariant(database, store, document_id):
-    """The rows are what the document says: cells in order, their fields, and their outputs."""
-    version, notebook = await store.snapshot(document_id)
+    """The rows are what the document says: cells in order, their fields, and their outputs.
+
+    So is what saving remembers of each cell.
+    """
+    version, (notebook, stamps) = await store.stamped_snapshot(document_id)
+    assert base_of(notebook, stamps=stamps, known=store._saving._known) == base_of(notebook)
     async with database.read() as session:
         assert (await session.get(Document, document_id)).version == version
         rows = (

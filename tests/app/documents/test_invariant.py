@@ -14,6 +14,7 @@ from app.documents.store import DocumentStore
 from app.settings import Settings
 from tests.app.documents.conftest import (
     Recorder,
+    as_in_file,
     check_invariant,
     code,
     plain,
@@ -94,7 +95,7 @@ class Scenario:
             await store.close()
         last = self.make()
         await last.start()
-        assert read(path) == plain(await last.notebook(self.id))
+        assert read(path) == as_in_file(await last.notebook(self.id))
 
     async def batch(self, batch, *, rollback):
         before = dict(self.latest)

@@ -308,3 +308,20 @@ async def test_kill_9_of_the_server_hangs_up(tmp_path, database_url, settings):
     async with live(settings, database_url, tmp_path / "two") as server:
         assert (await server.http.get("/api/terminals")).json() == []
         assert [row[2] for row in await rows(database_url)] == [False]
+
+
+async def test_only_a_terminal_in_which_nothing_happens_is_culled(settings, database_url, tmp_path):
+    settings.terminal_cull_inactive_timeout = 1.5
+    settings.terminal_cull_interval = 0.1
+    async with live(settings, database_url, tmp_path / "data") as server:
+        quiet, busy = await started(server), await started(server)
+        async with server.connect(path_of(busy)) as websocket, server.connect(path_of(quiet)) as q:
+            screen, watched = Screen(websocket), Screen(q)
+            await screen.type("while sleep 0.2; do echo busy; done\r")
+            async with asyncio.timeout(20):
+                while not watched.ended:
+                    await watched.read()
+            response = await server.http.get("/api/terminals")
+            assert [found["name"] for found in response.json()] == [busy]
+            await screen.shows("busy")
+        assert [row[2] for row in await rows(database_url)] == [False, True]

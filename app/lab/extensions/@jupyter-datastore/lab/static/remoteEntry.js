@@ -1,0 +1,104 @@
+// Shows in open notebooks what the server has decided about cells, by what it writes into their
+// metadata. JupyterLab reads `trusted` when it makes a cell and never again; when the server runs
+// a cell, its outputs are as trusted as those of a cell that the window runs itself.
+// Written by hand as a module federation container: nothing needs to be built.
+(() => {
+  'use strict';
+  let shared;
+
+  async function load(name) {
+    const [version] = Object.keys(shared[name]);
+    return (await shared[name][version].get())();
+  }
+
+  function trust(cell) {
+    if (cell.isDisposed || cell.trusted || cell.type !== 'code' || !cell.getMetadata('trusted')) {
+      return;
+    }
+    // Its outputs are shown anew, here only: other windows and the document have them already.
+    cell.outputs.changed.disconnect(cell.onOutputsChange, cell);
+    try {
+      cell.trusted = true;
+    } finally {
+      cell.outputs.changed.connect(cell.onOutputsChange, cell);
+    }
+  }
+
+  // A cell that the server added because the file had changed where the document had too.
+  function isFromDisk(cell) {
+    const noted = cell.getMetadata('datastore');
+    return Boolean(noted && noted.conflict);
+  }
+
+  function plugin({ INotebookTracker }, { Notification }) {
+    return {
+      id: '@jupyter-datastore/lab:cells',
+      description: 'Shows in open notebooks what the server has decided about cells.',
+      autoStart: true,
+      optional: [INotebookTracker],
+      activate: (app, tracker) => {
+        if (!tracker) {
+          return;
+        }
+        const follow = async panel => {
+          await panel.context.ready;
+          if (panel.isDisposed) {
+            return;
+          }
+          // Who may only read could type, into a copy that nobody else will ever see.
+          const lock = () => {
+            if (!panel.isDisposed && panel.context.contentsModel?.writable === false) {
+              for (const widget of panel.content.widgets) {
+                widget.syncEditable = false; // else the document would say it, for everyone
+                widget.readOnly = true;
+              }
+            }
+          };
+          lock();
+          const told = new Set();
+          const look = cell => {
+            trust(cell);
+            if (isFromDisk(cell) && !told.has(cell.id)) {
+              told.add(cell.id);
+              const place = panel.content.model.sharedModel.cells.findIndex(
+                other => other.getId() === cell.id
+              );
+              Notification.warning(
+                `${panel.context.path} was changed by another program, too: ` +
+                  `cell ${place + 1} is what the file had. Keep what you need of it and of the ` +
+                  'cell before, and delete the rest.',
+                { autoClose: false }
+              );
+            }
+          };
+          const watch = cell => {
+            // Once the change has been taken in wholly, outputs included.
+            cell.metadataChanged.connect(() => setTimeout(() => look(cell)));
+            look(cell);
+          };
+          const { cells } = panel.content.model;
+          for (const cell of cells) {
+            watch(cell);
+          }
+          cells.changed.connect((_, change) => {
+            change.newValues.forEach(watch);
+            setTimeout(lock); // once there are widgets for them
+          });
+        };
+        tracker.forEach(follow);
+        tracker.widgetAdded.connect((_, panel) => void follow(panel));
+      }
+    };
+  }
+
+  const containers = (window._JUPYTERLAB = window._JUPYTERLAB || {});
+  containers['@jupyter-datastore/lab'] = {
+    init: scope => {
+      shared = scope;
+    },
+    get: async () => {
+      const found = plugin(await load('@jupyterlab/notebook'), await load('@jupyterlab/apputils'));
+      return () => ({ __esModule: true, default: found });
+    }
+  };
+})();
