@@ -15,10 +15,14 @@
     if (cell.isDisposed || cell.trusted || cell.type !== 'code' || !cell.getMetadata('trusted')) {
       return;
     }
-    // Its outputs are shown anew, here only: other windows and the document have them already.
+    // Its outputs are shown anew, here only: other windows and the document have them already. They
+    // are added again, since an output area follows a stream's text only from when it is added.
     cell.outputs.changed.disconnect(cell.onOutputsChange, cell);
     try {
+      const outputs = cell.outputs.toJSON();
+      cell.outputs.clear();
       cell.trusted = true;
+      cell.outputs.fromJSON(outputs);
     } finally {
       cell.outputs.changed.connect(cell.onOutputsChange, cell);
     }
