@@ -25,7 +25,7 @@ from app.contents import rows
 from app.db import asker, migrations
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import Database
-from app.executions.queries import read_execution
+from app.executions.queries import Wanted, newest_executions, read_execution
 from benchmarks.http import Connection
 from benchmarks.server import Server
 from models import Cell, Content, Document, Execution
@@ -126,12 +126,19 @@ async def measure(database: Database, repeat: int) -> list[tuple[str, list[float
         async with database.read() as tx:
             await read_execution(tx, execution_id)
 
+    async def executions() -> None:
+        everything = asker.current() != member
+        await newest_executions(
+            database, Wanted(), everything=everything, before_seq=None, limit=101
+        )
+
     found = []
     cases = {
         "list a folder of 500": reading(rows.children(["shared/g3"])),
         "a file by its path": reading(select(Content).where(Content.path == own)),
         "the 50 cells of a notebook": reading(select(Cell).where(Cell.notebook_id == document)),
         "an execution by its id": execution,
+        "the last 100 executions": executions,
         "all documents that are visible": reading(select(func.count()).select_from(Document)),
     }
     for name, work in cases.items():

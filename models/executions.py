@@ -112,6 +112,12 @@ class Execution(Base):
         Index("executions_kernel_id_seq_idx", "kernel_id", "seq"),
         Index("executions_cell_id_seq_idx", "cell_id", "seq"),
         Index("executions_actor_id_seq_idx", "actor_id", "seq"),
+        Index(
+            "executions_document_id_seq_idx",
+            "document_id",
+            "seq",
+            postgresql_where=sql("document_id IS NOT NULL"),
+        ),
         Index("executions_queued_at_idx", "queued_at"),
         Index("executions_failed_idx", "queued_at", postgresql_where=sql("status = 'error'")),
         Index("executions_seq_idx", "seq"),

@@ -5,12 +5,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Select, bindparam, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Uuid,
+    bindparam,
+    func,
+    literal,
+    select,
+    true,
+    union,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 
-from app.db.engine import Transaction
+from app.db.engine import Database, Transaction
 from app.errors import NotFoundError
-from models import Execution, InputRequest, Output, User
+from models import Document, Execution, InputRequest, Kernel, Output, User
 from models.executions import KEPT
 
 
@@ -40,33 +52,105 @@ def executions() -> Select[Execution, str, str]:
 _BY_ID = executions().order_by(None).where(Execution.id == bindparam("execution_id"))
 
 
-def filtered_executions(
-    *,
-    kernel_id: str | None = None,
-    path: str | None = None,
-    cell_id: str | None = None,
-    actor: str | None = None,
-    status: str | None = None,
-    since: datetime | None = None,
-    before_seq: int | None = None,
-    limit: int,
-) -> Select[Execution, str, str]:
-    """The newest executions that match all given filters; `before_seq` is the page's cursor."""
-    query = executions().limit(limit)
-    for column, value in (
-        (Execution.kernel_id, kernel_id),
-        (Execution.path, path),
-        (Execution.cell_id, cell_id),
-        (Execution.status, status),
-        (_Actor.name, actor),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if since is not None:
-        query = query.where(Execution.queued_at >= since)
+class Wanted(NamedTuple):
+    """Which executions a list is to have; None asks for nothing."""
+
+    kernel_id: str | None = None
+    path: str | None = None
+    cell_id: str | None = None
+    actor: str | None = None
+    status: str | None = None
+    since: datetime | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether an index finds them, whoever may see how many of them."""
+        return (self.kernel_id, self.path, self.cell_id) != (None, None, None)
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What executions must be to be in the list."""
+        made = [
+            column == value
+            for column, value in (
+                (Execution.kernel_id, self.kernel_id),
+                (Execution.path, self.path),
+                (Execution.cell_id, self.cell_id),
+                (Execution.status, self.status),
+            )
+            if value is not None
+        ]
+        if self.actor is not None:
+            named = select(User.id).where(User.name == self.actor).scalar_subquery()
+            made.append(Execution.actor_id == named)
+        if self.since is not None:
+            made.append(Execution.queued_at >= self.since)
+        return made
+
+
+async def newest_executions(
+    database: Database, wanted: Wanted, *, everything: bool, before_seq: int | None, limit: int
+) -> list[ExecutionRow]:
+    """Return the newest executions that are wanted and visible to the asker; `before_seq` pages.
+
+    Who sees everything reads them in order. Others may see few of many: the policy is asked of the
+    newest `_WINDOW` only, then they are looked for where they can be: by their asker, on each
+    kernel and each document that is visible.
+    """
+    conditions = wanted.conditions()
     if before_seq is not None:
-        query = query.where(Execution.seq < before_seq)
-    return query
+        conditions.append(Execution.seq < before_seq)
+    query = executions().where(*conditions).limit(limit)
+    if everything or wanted.is_narrow:
+        return await _rows(database, query)
+    top = before_seq
+    if top is None:
+        async with database.read(as_server=True) as tx:
+            top = await tx.scalar(select(func.max(Execution.seq))) or 0
+    first = top - _WINDOW
+    found = await _rows(database, query.where(Execution.seq > first))
+    if len(found) == limit or first <= 0:
+        return found
+    async with database.read() as tx:
+        visible = select(Document.id).limit(_MANY_DOCUMENTS + 1)
+        document_ids = list(await tx.scalars(visible))
+        if len(document_ids) <= _MANY_DOCUMENTS:
+            ids = (await tx.scalars(_visible_ids(conditions, document_ids, limit))).all()
+            query = executions().where(Execution.id.in_(ids)).limit(limit)
+    return await _rows(database, query)
+
+
+# Of how many of the newest the policy is asked one by one, some 10 us each, and of how many
+# documents each is looked at before it is likelier that what is asked one by one is visible.
+_WINDOW = 2000
+_MANY_DOCUMENTS = 2000
+
+
+def _visible_ids(
+    conditions: list[ColumnElement[bool]], document_ids: list[uuid.UUID], limit: int
+) -> Select[uuid.UUID]:
+    """The ids of the newest executions by the ways in which they can be visible."""
+    newest = (
+        select(Execution.id, Execution.seq)
+        .where(*conditions)
+        .order_by(Execution.seq.desc())
+        .limit(limit)
+    )
+    mine = newest.where(Execution.actor_id == func.datastore_current_user_id()).subquery()
+    kernels = select(Kernel.id).subquery()
+    documents = select(func.unnest(literal(document_ids, ARRAY(Uuid()))).label("id")).subquery()
+    of_kernel = newest.where(Execution.kernel_id == kernels.c.id).lateral()
+    of_document = newest.where(Execution.document_id == documents.c.id).lateral()
+    found = union(
+        select(mine),
+        select(of_kernel).select_from(kernels.join(of_kernel, true())),
+        select(of_document).select_from(documents.join(of_document, true())),
+    ).subquery()
+    return select(found.c.id).order_by(found.c.seq.desc()).limit(limit)
+
+
+async def _rows(database: Database, query: Select[Execution, str, str]) -> list[ExecutionRow]:
+    async with database.read() as tx:
+        return [ExecutionRow._make(row) for row in (await tx.execute(query))]
 
 
 async def read_execution(tx: Transaction, execution_id: uuid.UUID) -> ExecutionRow:

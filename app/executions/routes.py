@@ -22,8 +22,8 @@ from app.executions.acting import answer, stop
 from app.executions.gathering import Gathering, is_built_in
 from app.executions.nbmodel import accept_nbmodel
 from app.executions.queries import (
-    ExecutionRow,
-    filtered_executions,
+    Wanted,
+    newest_executions,
     pending_inputs,
     read_execution,
     shown_outputs,
@@ -73,7 +73,7 @@ async def execute(
 @router.get("/api/executions")
 async def list_executions(
     request: Request,
-    _: Annotated[Identity, allow("read", "executions")],
+    identity: Annotated[Identity, allow("read", "executions")],
     *,
     kernel_id: str | None = None,
     path: str | None = None,
@@ -87,19 +87,20 @@ async def list_executions(
     """List executions that match, newest first."""
     if since is not None and since.tzinfo is None:
         raise BadRequestError("since needs a time zone, for example 2026-01-01T00:00:00Z")
-    query = filtered_executions(
+    wanted = Wanted(
         kernel_id=kernel_id,
         path=path.lstrip("/") if path else path,
         cell_id=cell_id,
         actor=actor,
         status=status,
         since=since,
-        before_seq=cursor,
-        limit=limit + 1,
     )
-    async with request.app.state.database.read() as tx:
-        found = [ExecutionRow._make(row) for row in (await tx.execute(query))]
-        page = found[:limit]
+    database = request.app.state.database
+    found = await newest_executions(
+        database, wanted, everything=identity.admin, before_seq=cursor, limit=limit + 1
+    )
+    page = found[:limit]
+    async with database.read() as tx:
         asking = await _asking(tx, [row.execution.id for row in page])
     return ExactJSONResponse(
         {

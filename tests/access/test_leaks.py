@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.auth.access import declarations
 from app.db import asker
+from app.executions import queries
+from app.executions.queries import Wanted, newest_executions
 from models import Base
 from tests.access.world import (
     EVERYONE,
@@ -562,6 +565,29 @@ MADE = (
     "SELECT analytics.roll_up(100000)",
 )
 LIVING = EVERYONE | {None}
+
+
+async def test_executions_are_found_by_the_ways_in_which_they_are_visible(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the policy is asked row by row or rows are looked for: the same are listed."""
+    monkeypatch.setattr(queries, "_WINDOW", 0)
+    wanted = [Wanted(), Wanted(status="ok"), Wanted(actor="olga"), Wanted(actor="nobody")]
+    seen = set()
+    for person in (*made.users, None):
+        with asker.acting_for(made.users.get(person)):
+            for what, before, limit, many in product(wanted, (None, 3), (1, 1000), (0, 2000)):
+                monkeypatch.setattr(queries, "_MANY_DOCUMENTS", many)
+                read, found = [
+                    await newest_executions(
+                        made.database, what, everything=everything, before_seq=before, limit=limit
+                    )
+                    for everything in (True, False)
+                ]
+                ids = [row.execution.id for row in found]
+                assert ids == [row.execution.id for row in read], (person, what, before, limit)
+                seen.add((person, bool(ids)))
+    assert seen >= {("olga", True), ("stranger", False)}
 
 
 async def test_every_table_is_in_the_table(made: World) -> None:
