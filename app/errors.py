@@ -61,6 +61,12 @@ class UnprocessableError(DomainError):
     status = 422
 
 
+class TooManyRequestsError(DomainError):
+    """Tried too often; the message says how long to wait."""
+
+    status = 429
+
+
 class StorageError(DomainError):
     """The disk refused (full, read-only, no permission); the old file is whole."""
 

@@ -1,4 +1,4 @@
-"""Slowing down who guesses tokens in the login form."""
+"""Slowing down who guesses tokens and passwords in forms."""
 
 import math
 import time
@@ -10,6 +10,8 @@ _MAX_ADDRESSES = 10_000
 
 class LoginLimit:
     """Bounds wrong logins per address: ten at once, after that one every three seconds.
+
+    Wrong passwords of who changes their own are counted in the same way, by person.
 
     Kept in memory, per process, and bounded: who guesses from very many addresses at once makes the
     oldest be forgotten. Tokens in headers are not counted, since a forgotten tab that polls with an

@@ -9,9 +9,8 @@ from app.auth.access import allow
 from app.auth.cookies import XSRF_COOKIE, LoginCookies, has_xsrf
 from app.auth.identity import Identity
 from app.auth.pages import form_fields, html_page
-from app.auth.passwords import has_password, set_password
-from app.errors import BadRequestError, ForbiddenError
-from app.people.routes import changing
+from app.errors import BadRequestError, ForbiddenError, TooManyRequestsError
+from app.people.routes import replace_own_password
 from app.settings import Settings
 
 router = APIRouter(include_in_schema=False)
@@ -79,15 +78,9 @@ async def change_password(
         problem = "The new password was not typed alike both times."
         return _page(request, identity, problem=problem, status=400)
     try:
-        async with changing(request, identity) as tx:
-            # The server's own token is the owner's proof while there is no password.
-            if identity.token_id is not None and not await has_password(
-                tx, identity.id, form.get("current", "")
-            ):
-                return _page(request, identity, problem="This is not the password.", status=403)
-            await set_password(tx, identity.id, password)
-    except BadRequestError as error:
-        return _page(request, identity, problem=f"{error.message}.", status=400)
+        await replace_own_password(request, identity, form.get("current", ""), password)
+    except (BadRequestError, ForbiddenError, TooManyRequestsError) as error:
+        return _page(request, identity, problem=f"{error.message}.", status=error.status)
     settings: Settings = request.app.state.settings
     body = f"""<p>The new password holds from now on.</p>
 <a class="button" href="{escape(settings.base_url)}login">Log in with it</a>"""

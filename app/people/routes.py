@@ -15,8 +15,9 @@ from sqlalchemy import func, select
 from app.auth.access import allow
 from app.auth.identity import Identity
 from app.auth.passwords import has_password, set_password
+from app.auth.throttle import LoginLimit
 from app.db.engine import Database, Transaction
-from app.errors import ForbiddenError, NotFoundError
+from app.errors import ForbiddenError, NotFoundError, TooManyRequestsError
 from app.people import people
 from app.people.homes import Homes
 from app.people.schemas import (
@@ -112,15 +113,31 @@ async def change_password(
     request: Request, identity: Annotated[Identity, allow("write", "api")]
 ) -> None:
     """Change one's own password, which ends one's log-ins; `current` is the one until now."""
-    if identity.scopes is not None:
-        raise ForbiddenError("A token with scopes cannot change a password", reason="scopes")
     body = await json_body(request)
     current = text_field(body, "current", any_text=True) or ""
+    await replace_own_password(request, identity, current, required_text_any(body, "password"))
+
+
+async def replace_own_password(
+    request: Request, identity: Identity, current: str, password: str
+) -> None:
+    """Set one's own password, knowing the one until now.
+
+    ForbiddenError when it is another or a token with scopes asks, TooManyRequestsError after ten
+    wrong ones, BadRequestError when the new one is none.
+    """
+    if identity.scopes is not None:
+        raise ForbiddenError("A token with scopes cannot change a password", reason="scopes")
+    limit: LoginLimit = request.app.state.login_limit
+    whose = f"password of {identity.id}"
+    if seconds := limit.seconds_to_wait(whose):
+        raise TooManyRequestsError(f"Too many wrong passwords. Try again in {seconds} seconds")
     async with changing(request, identity) as tx:
         # The server's own token is the owner's proof while there is no password.
         if identity.token_id is not None and not await has_password(tx, identity.id, current):
+            limit.add_wrong(whose)
             raise ForbiddenError("This is not the password", reason="current")
-        await set_password(tx, identity.id, required_text_any(body, "password"))
+        await set_password(tx, identity.id, password)
 
 
 def required_text_any(body: dict[str, Any], name: str) -> str:

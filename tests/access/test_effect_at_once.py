@@ -421,6 +421,14 @@ async def test_people_change_their_password_on_a_page(made: World) -> None:
     assert (await browser.get("/api/me")).status_code == 403  # logged out, here too
     await log_in("the first one", 401)
     await log_in("the second one", 302)
+    # Who found a window open cannot guess for long, by neither way.
+    form = {"_xsrf": browser.cookies["_xsrf"], **right}
+    answers = [(await browser.post("/password", data=form)).status_code for _ in range(20)]
+    assert set(answers) == {403, 429}
+    headers = {"X-XSRFToken": browser.cookies["_xsrf"]}
+    body = {"current": "the second one", "password": "the third one"}
+    answer = await browser.post("/api/me/password", json=body, headers=headers)
+    assert (answer.status_code, "Try again in" in answer.json()["message"]) == (429, True)
     browser.cookies.clear()
     said = await asked(made, "admin", "GET", "/api/audit")
     assert [e["event"] for e in said if e["actor"] == "yan"][:3] == [
