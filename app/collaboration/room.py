@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.05, 0.2, 1.0, 2.0)
 _NEWEST = 2**62
 UNSOUND = 1003
+# A state vector of a client without a document, and an update that brings nothing.
+_KNOWS_NOTHING = b"\x00"
+_NOTHING = b"\x00\x00"
 
 
 class RoomBase:
@@ -138,7 +141,10 @@ class DocumentRoom(RoomBase):
         self.broken = False
         self._database = database
         self._store = store
-        self._live: Doc[Any] = Doc()
+        # The document as its store gave it, until somebody changes it: to decode 50 MB takes time.
+        self._encoded = b""
+        self._vector = b""
+        self._live: Doc[Any] | None = None
         self._source: Peer | None = None
         self._pending: list[tuple[uuid.UUID | None, bytes]] = []
         self._changed = asyncio.Event()
@@ -150,9 +156,8 @@ class DocumentRoom(RoomBase):
 
     async def start(self) -> None:
         """Get the document as it is stored; NotFoundError when it has gone."""
-        version, state = await self._store.merge_state(self.document_id)
-        self._live.apply_update(state)
-        self._subscription = self._live.observe(lambda event: self._news(event.update))
+        version, found = await self._store.state_for_room(self.document_id)
+        self._encoded, self._vector = found
         behind = self.version >= 0  # something was stored meanwhile
         self.version = version
         self._tasks = [asyncio.create_task(self._store_all()), asyncio.create_task(self._follow())]
@@ -177,12 +182,21 @@ class DocumentRoom(RoomBase):
 
     def state_vector(self) -> bytes:
         """Return the state vector of the document as peers see it."""
-        return self._live.get_state()
+        return self._vector if self._live is None else self._live.get_state()
+
+    def _decoded(self) -> Doc[Any]:
+        """Return the document as peers see it."""
+        if self._live is None:
+            live: Doc[Any] = Doc()
+            live.apply_update(self._encoded)
+            self._subscription = live.observe(lambda event: self._news(event.update))
+            self._live, self._encoded = live, b""
+        return self._live
 
     def join(self, peer: Peer) -> None:
         """Let a peer in: ask what it has, and tell it who is here."""
         super().join(peer)
-        peer.put(protocol.sync(protocol.STEP1, self._live.get_state()))
+        peer.put(protocol.sync(protocol.STEP1, self.state_vector()))
 
     def autosaves(self) -> bool:
         """Tell whether the document is to be saved by itself: any peer, or nobody, says so."""
@@ -201,16 +215,21 @@ class DocumentRoom(RoomBase):
         # What one who may only read says is not heeded: browsers send as much by themselves.
 
     def _missing(self, state_vector: bytes) -> bytes:
+        if self._live is None and state_vector == _KNOWS_NOTHING:
+            return self._encoded
         try:
-            return self._live.get_update(state_vector)
+            return self._decoded().get_update(state_vector)
         except Exception as error:
             raise BadFrameError("this is no state vector") from error
 
     def _apply(self, update: bytes, source: Peer | None) -> None:
         """Apply an update to what peers see; BadFrameError when it is unsound."""
+        if update == _NOTHING:
+            return
+        live = self._decoded()
         self._source = source
         try:
-            self._live.apply_update(update)
+            live.apply_update(update)
         except (Exception, GeneratorExit) as error:
             raise BadFrameError("this is no sound update") from error
         except BaseException as error:

@@ -48,20 +48,17 @@ async def put_session(
     body = await json_body(request)
     form, kind = text_field(body, "format"), text_field(body, "type")
     path = path.lstrip("/")
-    is_new = not await documents.is_open(path)
-    if (form, kind) == ("json", "notebook"):
-        document = await documents.open_notebook(path, actor_id=identity.id)
-    elif (form, kind) == ("text", "file"):
-        document = await documents.open_text(path, actor_id=identity.id)
-    else:
+    if kind is None or (form, kind) not in (("json", "notebook"), ("text", "file")):
         raise BadRequestError(f"A {kind} cannot be edited together in format {form}")
+    document, is_new = await documents.open_for_room(path, kind, actor_id=identity.id)
     right = await rooms.rights(identity, document.id)
     if right is None:
         raise NotFoundError(f"No such file or directory: {path}")
     if kind == "notebook" and document.id not in rooms.open_rooms():
         if right == "write":
             await begin_if_empty(documents, document.id)
-        await trust.mark_if_signed(documents, request.app.state.disk, document.id)
+        if not is_new:
+            await trust.mark_if_signed(documents, request.app.state.disk, document.id)
     answer = {
         "format": form,
         "type": kind,

@@ -12,7 +12,6 @@ nobody changed it and the writing somebody may.
 
 import asyncio
 import hashlib
-import json
 import os
 import posixpath
 import time
@@ -31,7 +30,7 @@ from jupyter_server.services.contents.filemanager import FileContentsManager
 
 from app.contents.listing import Entry, can_scan, entry_at, scan
 from app.contents.manager import domain_errors, make_manager
-from app.contents.notebook_format import as_v4, problem, serialized
+from app.contents.notebook_format import as_v4, problem, read_json, serialized
 from app.contents.writing import whole_file
 from app.errors import BadRequestError, DomainError, NotFoundError
 from app.settings import Settings
@@ -375,11 +374,12 @@ class Disk:
     def _read_notebook(self, path: str, os_path: Path) -> NotebookFile:
         content, state = self._read(path, os_path)
         try:
-            text = content.decode("utf-8-sig")
+            raw = read_json(content)
         except UnicodeDecodeError:
             raise BadRequestError(f"{path} is not UTF-8 encoded", reason="bad format") from None
+        except (ValueError, RecursionError) as error:
+            raise BadRequestError(f"Unreadable Notebook: {path} {error!r}") from error
         try:
-            raw = json.loads(text)
             notebook, message = as_v4(raw)
             return NotebookFile(notebook, state, int(raw["nbformat"]), message)
         except Exception as error:

@@ -49,8 +49,7 @@ def insert(editor: NotebookEditor, body: dict[str, Any]) -> str:
 
 async def begin_if_empty(store: DocumentStore, document_id: uuid.UUID) -> None:
     """Give a notebook without cells an empty code cell, as it has one in front ends."""
-    _, notebook = await store.snapshot(document_id)
-    if notebook["cells"]:
+    if await store.has_cells(document_id):
         return
     async with store.editing(document_id, origin="load", actor_id=None) as (_, editor):
         assert isinstance(editor, NotebookEditor)

@@ -23,6 +23,7 @@ from models import Cell, Notebook
 
 _CELL_COLUMNS = ("source", "cell_type", "metadata", "attachments", "execution_count")
 _NOT_EXTRA = {*_CELL_COLUMNS, "id", "outputs", "execution_state"}
+_EVERYTHING = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
 _CELL_TYPES = ("code", "markdown", "raw")
 _BLOCK = 16 * 1024
 _ID_LIMIT = 500  # an index's entries are bounded
@@ -120,6 +121,7 @@ class NotebookMemory(MergeState):
         self._deltas: list[list[tuple[str, Any]]] = []
         self._touched: list[tuple[int, set[str]]] = []
         self._meta_touched = False
+        self._expected: dict[str, list[dict[str, Any]]] = {}
         self._subscriptions: list[Any] = []
 
     def adopt_all(self) -> None:
@@ -127,9 +129,47 @@ class NotebookMemory(MergeState):
         for ymap in self.cells:
             cell_id = self._adopt(ymap, stored=True)
             self.order.append(cell_id)
-            everything = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
-            self._read_cell(self.states[cell_id], everything, stored=False)
+            self._read_cell(self.states[cell_id], _EVERYTHING, stored=False)
         self._read_meta(stored=True)
+
+    def expect(self, notebook: dict[str, Any]) -> None:
+        """Make the rows, and the states, of an empty document that is about to hold a notebook.
+
+        So they can be written while the document is built (`hold`). What is in no row, the cells'
+        outputs, is read from the notebook as long as this lasts.
+        """
+        for cell in notebook["cells"]:
+            cell_id = cell["id"]
+            state = CellState(None, _new_row(self.document_id, cell_id))
+            state.is_new = True
+            for name, value in _columns(_ycontent(cell), _EVERYTHING).items():
+                setattr(state.row, name, value)
+            self.states[cell_id] = state
+            self.order.append(cell_id)
+            self.note_changed(state)
+            if cell["cell_type"] == "code":
+                self._changed_outputs.add(cell_id)
+                self._expected[cell_id] = cell.get("outputs", [])
+        self.order_changed = True
+        self._take_meta(
+            values.shown({key: value for key, value in notebook.items() if key != "cells"}),
+            stored=False,
+        )
+
+    def hold(self) -> bytes:
+        """Take the cells that were expected, which the document holds now; return its state."""
+        for cell_id, ymap in zip(self.order, self.cells, strict=True):
+            self.states[cell_id].ymap = ymap
+        self._expected.clear()
+        return self.doc.get_update()
+
+    def unwatch(self) -> None:
+        """Follow the document's events no more."""
+        for shared, subscription in zip(
+            (self.doc, self.cells, self.meta), self._subscriptions, strict=True
+        ):
+            shared.unobserve(subscription)
+        self._subscriptions = []
 
     def watch(self) -> None:
         """Start to follow the document's events."""
@@ -191,7 +231,7 @@ class NotebookMemory(MergeState):
         self._deltas, self._touched = [], []
         present = [cell_id for cell_id in inserted if cell_id in self.states]
         for cell_id in present:
-            touched[cell_id] = {*_CELL_COLUMNS, "outputs", "execution_state", "extra"}
+            touched[cell_id] = _EVERYTHING
         for cell_id, keys in touched.items():
             self.states[cell_id].note_touched()
             self._read_cell(self.states[cell_id], keys, stored=stored)
@@ -244,7 +284,7 @@ class NotebookMemory(MergeState):
     def _adopt(self, ymap: Any, *, stored: bool) -> str:
         if not isinstance(ymap, Map):
             return _STRANGER
-        cell_id = _storable_id(ymap.get("id"))
+        cell_id = storable_id(ymap.get("id"))
         if cell_id is None or cell_id in self.states:
             # Two clients moved one cell at once: Yjs keeps both copies.
             cell_id = str(uuid.uuid4())
@@ -286,7 +326,9 @@ class NotebookMemory(MergeState):
             self.note_changed(state)
 
     def _read_meta(self, *, stored: bool) -> None:
-        meta = values.from_y(self.meta.to_py()) or {}
+        self._take_meta(values.from_y(self.meta.to_py()) or {}, stored=stored)
+
+    def _take_meta(self, meta: dict[str, Any], *, stored: bool) -> None:
         found = {
             "nbformat": _format(meta.pop("nbformat", 4), 4),
             "nbformat_minor": _format(meta.pop("nbformat_minor", 5), 0),
@@ -317,6 +359,8 @@ class NotebookMemory(MergeState):
 
     def outputs(self, state: CellState) -> list[dict[str, Any]]:
         """Return a code cell's outputs as the document shows them."""
+        if (expected := self._expected.get(state.row.cell_id)) is not None:
+            return [values.shown(output) for output in expected]
         self.store_stream(state)
         youtputs = state.youtputs
         found = [] if youtputs is None else values.from_y(youtputs.to_py()) or []
@@ -393,18 +437,27 @@ def apply_splices(ytext: Any, splices: list[Any]) -> None:
 
 def new_ycell(cell: dict[str, Any]) -> Any:
     """Return a Yjs map for a cell with an id, in `jupyter_ydoc`'s shape."""
+    content = _ycontent(cell)
+    content["source"] = Text(content["source"])
+    content["metadata"] = Map(content["metadata"])
+    if cell["cell_type"] == "code":
+        content["outputs"] = Array([new_youtput(output) for output in cell.get("outputs", [])])
+    return Map(content)
+
+
+def _ycontent(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return what a cell's Yjs map holds, but its outputs, as plain values."""
     content = {
         key: values.to_y(value)
         for key, value in cell.items()
         if key not in ("source", "metadata", "outputs", "execution_state")
     }
-    content["source"] = Text(values.to_text(cell.get("source", "")))
-    content["metadata"] = Map(values.to_y(cell.get("metadata", {})))
+    content["source"] = values.to_text(cell.get("source", ""))
+    content["metadata"] = values.to_y(cell.get("metadata", {}))
     if cell["cell_type"] == "code":
         content.setdefault("execution_count", None)
         content["execution_state"] = cell.get("execution_state", "idle")
-        content["outputs"] = Array([new_youtput(output) for output in cell.get("outputs", [])])
-    return Map(content)
+    return content
 
 
 def new_youtput(output: dict[str, Any], *, render: bool = False) -> Any:
@@ -460,8 +513,8 @@ def _new_row(document_id: uuid.UUID, cell_id: str) -> Cell:
     )
 
 
-def _storable_id(value: Any) -> str | None:
-    """Return the id that a client gave a cell, None when rows cannot hold it."""
+def storable_id(value: Any) -> str | None:
+    """Return the id that a client or file gave a cell, None when rows cannot hold it."""
     fits = isinstance(value, str) and 0 < len(value) <= _ID_LIMIT and "\x00" not in value
     return value if fits else None
 

@@ -39,6 +39,22 @@ class MergeState:
         self.updates_since_snapshot = 0
         self.bytes_since_snapshot = 0
         self.snapshot_bytes = 0
+        self._whole: tuple[int, bytes] | None = None
+
+    def keep_whole(self, state: bytes) -> None:
+        """Keep the whole state at this version for whoever asks for it next."""
+        self._whole = self.version, state
+
+    def forget_whole(self) -> None:
+        """Keep it no longer."""
+        self._whole = None
+
+    def whole_state(self) -> bytes:
+        """Return the document's whole state, as one update."""
+        kept, self._whole = self._whole, None
+        if kept is not None and kept[0] == self.version and not self.updates:
+            return kept[1]
+        return self.doc.get_update()
 
     @contextmanager
     def edit(self) -> Iterator[None]:

@@ -71,17 +71,23 @@ async def flush(
     memory.store_streams()
     if not memory.updates:
         return False
+    is_new = memory.version == 0
     await updates.append(tx, memory, origin=origin, actor_id=actor_id, undoes=undoes)
-    await _write_notebook(tx, memory)
-    new_cells = await _write_cells(tx, memory)
-    await _write_outputs(tx, memory, new_cells)
+    await write_rows(tx, memory, is_new=is_new)
     await updates.write_snapshot(tx, memory)
     return True
 
 
-async def _write_notebook(tx: Transaction, memory: NotebookMemory) -> None:
+async def write_rows(tx: Transaction, memory: NotebookMemory, *, is_new: bool) -> None:
+    """Write the rows that changed; all of them if the document `is_new`."""
+    await _write_notebook(tx, memory, is_new=is_new)
+    new_cells = await _write_cells(tx, memory)
+    await _write_outputs(tx, memory, new_cells)
+
+
+async def _write_notebook(tx: Transaction, memory: NotebookMemory, *, is_new: bool) -> None:
     row = memory.row
-    if memory.version == 1:
+    if is_new:
         await tx.execute(
             insert(Notebook).values(
                 id=row.id,

@@ -14,6 +14,7 @@ from app.documents.memory import (
     apply_splices,
     new_ycell,
     new_youtput,
+    storable_id,
 )
 from app.documents.splices import kept_in_place, text_splices
 
@@ -26,15 +27,15 @@ def identify(
 ) -> list[dict[str, Any]]:
     """Return copies of cells with an id each, unique among them.
 
-    A cell that has none gets the id of the cell in `known` (id, type, source, in order) that it
-    goes on from: one with the same text, else one of its type at its place between such cells.
-    The second of two cells with one id gets a new id.
+    A cell that has none, or one that rows cannot hold, gets the id of the cell in `known` (id,
+    type, source, in order) that it goes on from: one with the same text, else one of its type at
+    its place between such cells. The second of two cells with one id gets a new id.
     """
     seen: set[str] = set()
     ids: list[str | None] = []
     for cell in cells:
         given = cell.get("id")
-        cell_id = values.to_text(given) if isinstance(given, str) and given else None
+        cell_id = storable_id(values.to_text(given)) if isinstance(given, str) else None
         ids.append(None if cell_id in seen else cell_id)
         seen.add(cell_id or "")
     without = [place for place, cell_id in enumerate(ids) if cell_id is None]
@@ -73,20 +74,21 @@ def replace(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
     if not memory.order:
         # One update for all of it: two would be merged, which costs as much as making them.
         with memory.edit():
-            _replace_meta(memory, notebook)
+            replace_meta(memory, notebook)
             moved = _place_cells(memory, cells)
     else:
         with memory.edit():
-            _replace_meta(memory, notebook)
+            replace_meta(memory, notebook)
         moved = _place_cells(memory, cells)
     with memory.edit():
         for cell_id, state in list(memory.states.items()):
             if cell_id not in moved:
                 _replace_cell(state, wanted[cell_id])
-    _keep_exact(memory, notebook)
+    keep_exact(memory, notebook)
 
 
-def _replace_meta(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
+def replace_meta(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
+    """Make the notebook's own fields those that are given."""
     meta = memory.meta
     wanted = {key: value for key, value in notebook.items() if key not in ("cells", "metadata")}
     for key in set(meta.keys()) - wanted.keys() - {"metadata"}:
@@ -207,7 +209,7 @@ def _replace_outputs(state: CellState, outputs: list[dict[str, Any]]) -> None:
         youtputs.insert(place, new_youtput(outputs[place]))
 
 
-def _keep_exact(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
+def keep_exact(memory: NotebookMemory, notebook: dict[str, Any]) -> None:
     """Put what the document shows as equal, but holds as doubles, into the rows as it was given."""
     row = memory.row
     metadata = notebook.get("metadata", {})

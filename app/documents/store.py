@@ -23,8 +23,10 @@ from app.db.engine import Database, Transaction
 from app.documents import load, queries, text
 from app.documents.compaction import Compaction
 from app.documents.editor import NotebookEditor
+from app.documents.loading import as_trusted
+from app.documents.loading import load as load_notebook
 from app.documents.memory import NotebookMemory
-from app.documents.merge import base_of
+from app.documents.merge import Base
 from app.documents.merge_state import Stored
 from app.documents.replace import identify
 from app.documents.saver import Saver
@@ -39,6 +41,8 @@ T = TypeVar("T")
 
 # Documents kept in memory when nobody uses them.
 _CACHED = 64
+# How long the state of a document that was loaded for a room is kept for that.
+_ROOM_SECONDS = 30.0
 _ID_PREFIXES = ("json:notebook:", "text:file:")
 
 Memory = NotebookMemory | TextMemory
@@ -105,7 +109,16 @@ class DocumentStore:
         Takes transactions of its own. NotFoundError when there is no file; BadRequestError when
         it is not a notebook.
         """
-        return await self._open(path, "notebook", actor_id)
+        return (await self._open(path, "notebook", actor_id))[0]
+
+    async def open_for_room(
+        self, path: str, kind: str, *, actor_id: uuid.UUID | None
+    ) -> tuple[Document, bool]:
+        """Return a document as `open_notebook` or `open_text` does, and whether it was just loaded.
+
+        Then it says what its file is, and its code cells are trusted if the file is signed.
+        """
+        return await self._open(path, kind, actor_id, for_room=True)
 
     async def open_text(self, path: str, *, actor_id: uuid.UUID | None) -> Document:
         """Return the document of a text file, loaded, or merged with the file's changes.
@@ -113,7 +126,7 @@ class DocumentStore:
         Takes transactions of its own. NotFoundError when there is no file; BadRequestError when
         it is not UTF-8, or is open as a notebook.
         """
-        return await self._open(path, "file", actor_id)
+        return (await self._open(path, "file", actor_id))[0]
 
     async def follow(self, path: str, *, actor_id: uuid.UUID | None) -> None:
         """Take into a document what another program did to its file, if it has one."""
@@ -121,7 +134,10 @@ class DocumentStore:
         if document is not None:
             await self._open(path, document.type, actor_id)
 
-    async def _open(self, path: str, kind: str, actor_id: uuid.UUID | None) -> Document:
+    async def _open(
+        self, path: str, kind: str, actor_id: uuid.UUID | None, *, for_room: bool = False
+    ) -> tuple[Document, bool]:
+        """Return a file's document, and whether it was loaded by this."""
         path = self._disk.normalized(path)
         document = await self._document_at(path)
         if document is not None and self.settled is not None:
@@ -129,19 +145,19 @@ class DocumentStore:
             document = await self._document(document.id)
         if document is not None and document.type != kind:
             raise BadRequestError(f"{path} is open as a {document.type}", reason="bad type")
+        if document is None:
+            read = self._disk.read_notebook if kind == "notebook" else self._disk.read_text
+            return await self._load(path, await read(path), actor_id, for_room=for_room)
         try:
             state = await self._disk.state(path)
         except NotFoundError:
-            if document is not None and document.saved_version < document.version:
-                return document  # it will be written again: it has what no file has
+            if document.saved_version < document.version:
+                return document, False  # it will be written again: it has what no file has
             raise
-        if document is None:
-            read = self._disk.read_notebook if kind == "notebook" else self._disk.read_text
-            return await self._load(path, await read(path), actor_id)
         if state.hash != document.disk_hash:
             await self._saving.take_from_disk(document.id, actor_id)
-            return await self._document(document.id)
-        return document
+            document = await self._document(document.id)
+        return document, False
 
     async def find(
         self,
@@ -285,7 +301,30 @@ class DocumentStore:
 
     async def merge_state(self, document_id: uuid.UUID) -> tuple[int, bytes]:
         """Return a document's version and its whole Yjs state."""
-        return await self._read(document_id, lambda memory: memory.doc.get_update())
+        return await self._read(document_id, lambda memory: memory.whole_state())
+
+    async def state_for_room(self, document_id: uuid.UUID) -> tuple[int, tuple[bytes, bytes]]:
+        """Return a document's version, its whole Yjs state, and that state's vector."""
+        return await self._read(
+            document_id, lambda memory: (memory.whole_state(), memory.doc.get_state())
+        )
+
+    async def has_cells(self, document_id: uuid.UUID) -> bool:
+        """Tell whether a notebook has any cell."""
+        _, found = await self._read(
+            document_id, lambda memory: isinstance(memory, NotebookMemory) and bool(memory.order)
+        )
+        return found
+
+    async def is_trusted(self, document_id: uuid.UUID) -> bool:
+        """Tell whether all code cells of a notebook say that they are trusted."""
+
+        def trusted(memory: Memory) -> bool:
+            assert isinstance(memory, NotebookMemory)
+            rows = [state.row for state in memory.states.values()]
+            return all(row.metadata_.get("trusted") for row in rows if row.cell_type == "code")
+
+        return (await self._read(document_id, trusted))[1]
 
     async def _read(self, document_id: uuid.UUID, what: Callable[[Memory], T]) -> tuple[int, T]:
         async with self._database.read(as_server=True) as tx:
@@ -401,6 +440,8 @@ class DocumentStore:
             file_hash = (await tx.execute(query)).scalar_one()
             editor.memory.tell_opened(editor.path, file_hash)
             await editor.flush()
+            if editor.version == version:
+                return
             await tx.execute(
                 update(Document)
                 .where(Document.id == document_id, Document.saved_version == version)
@@ -425,8 +466,13 @@ class DocumentStore:
         return document
 
     async def _load(
-        self, path: str, file: NotebookFile | TextFile, actor_id: uuid.UUID | None
-    ) -> Document:
+        self,
+        path: str,
+        file: NotebookFile | TextFile,
+        actor_id: uuid.UUID | None,
+        *,
+        for_room: bool,
+    ) -> tuple[Document, bool]:
         """Make the rows and the document of a file, unless somebody else just did."""
         async with self._database.transaction(as_server=True) as tx:
             await self._follow(tx, path, file)
@@ -434,7 +480,7 @@ class DocumentStore:
             query = select(Document).where(Document.content_id == content_id)
             known = (await tx.execute(query)).scalar_one_or_none()
             if known is not None:
-                return known
+                return known, False
             document = Document(id=uuid.uuid4(), content_id=content_id, **_KINDS[type(file)])
             tx.add(document)
             await tx.flush()
@@ -442,10 +488,7 @@ class DocumentStore:
             base: Any
             if isinstance(file, NotebookFile):
                 assert isinstance(editor, NotebookEditor)
-                cells = identify(file.notebook["cells"], [])
-                editor.replace({**file.notebook, "cells": cells})
-                # In a thread, as elsewhere: of a large notebook it takes long.
-                base = await asyncio.to_thread(base_of, editor.notebook(), file.nbformat)
+                base = await self._fill(tx, editor, file, actor_id, for_room=for_room)
             else:
                 assert isinstance(editor, TextEditor)
                 editor.replace(file.text)
@@ -463,7 +506,31 @@ class DocumentStore:
                 execution_options={"synchronize_session": False},
             )
             await tx.refresh(document)
-            return document
+            return document, True
+
+    async def _fill(
+        self,
+        tx: Transaction,
+        editor: NotebookEditor,
+        file: NotebookFile,
+        actor_id: uuid.UUID | None,
+        *,
+        for_room: bool,
+    ) -> Base:
+        """Load a notebook into its new document; return the base for merging with its file."""
+        cells = identify(file.notebook["cells"], [])
+        if for_room and await self._disk.is_signed(file.notebook):
+            cells = [as_trusted(cell) for cell in cells]
+        base = await load_notebook(
+            tx,
+            editor.memory,
+            {**file.notebook, "cells": cells},
+            file.nbformat,
+            actor_id=actor_id,
+            opened=(editor.path, file.state.hash) if for_room else None,
+        )
+        asyncio.get_running_loop().call_later(_ROOM_SECONDS, editor.memory.forget_whole)
+        return base
 
     async def _follow(self, tx: Transaction, path: str, file: NotebookFile | TextFile) -> None:
         """Let the rows of a file that another program renamed to `path` follow it.

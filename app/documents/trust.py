@@ -17,9 +17,9 @@ from app.documents.store import DocumentStore
 
 async def mark_if_signed(store: DocumentStore, disk: Disk, document_id: uuid.UUID) -> bool:
     """Mark a notebook's code cells as trusted if it is signed as it is; tell whether it did."""
-    version, notebook = await store.snapshot(document_id)
-    if all(_is_trusted(cell) for cell in _code_cells(notebook)):
+    if await store.is_trusted(document_id):
         return False
+    version, notebook = await store.snapshot(document_id)
     if not await disk.is_signed(as_file((version, notebook))[1]):
         return False
     async with store.editing(document_id, origin="load", actor_id=None) as (_, editor):

@@ -37,15 +37,20 @@ async def append(
     origin: str,
     actor_id: uuid.UUID | None,
     undoes: list[int] | None = None,
+    keep_whole: bool = False,
 ) -> None:
     """Store what was done since the last time as one update, and raise the version.
 
-    Needs the document's row lock, and that there is something. Flushes.
+    Needs the document's row lock, and that there is something. Flushes. With `keep_whole` the
+    update is the document's whole state, and the document keeps it.
     """
     await tx.flush()
     merged = memory.updates[0] if len(memory.updates) == 1 else merge_updates(*memory.updates)
     memory.updates.clear()
     memory.version += 1
+    memory.forget_whole()
+    if keep_whole:
+        memory.keep_whole(merged)
     connection = await tx.connection()
     await connection.execute(
         _RAISE_VERSION, {"document_id": memory.document_id, "new_version": memory.version}
