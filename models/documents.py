@@ -163,7 +163,8 @@ class DocumentUpdate(Base):
     """One Yjs update (v1 encoding) of a document, in the order of its row lock.
 
     `origin` says what made it; 'save' is what the server says of the file after it was written.
-    `edits` is how many updates it was before compaction joined them: versions have gaps there.
+    `edits` is how many updates it was before compaction joined them, null for one: versions have
+    gaps there.
     `undoes` are the versions that an undo or redo took back.
     """
 
@@ -185,7 +186,7 @@ class DocumentUpdate(Base):
     update: Mapped[bytes] = mapped_column(LargeBinary)
     actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.id"))
     origin: Mapped[str]
-    edits: Mapped[int] = mapped_column(server_default=text("1"))
+    edits: Mapped[int | None]
     undoes: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
     created_at: Mapped[Created]
 

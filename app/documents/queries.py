@@ -117,7 +117,7 @@ def changes_before(
         select(
             DocumentUpdate.version,
             DocumentUpdate.origin,
-            DocumentUpdate.edits,
+            func.coalesce(DocumentUpdate.edits, 1).label("edits"),
             DocumentUpdate.undoes,
             DocumentUpdate.created_at,
             func.length(DocumentUpdate.update).label("size_bytes"),

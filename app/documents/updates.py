@@ -14,7 +14,7 @@ from app.documents import queries
 from app.documents.merge_state import MergeState, Stored
 from models import Document, DocumentSnapshot, DocumentUpdate
 
-_SNAPSHOT_UPDATES = 200
+_SNAPSHOT_UPDATES = 1000
 _SNAPSHOT_BYTES = 4 * 1024 * 1024
 # A snapshot of a large document must be worth its bytes.
 _SNAPSHOT_UPDATE_WORTH = 20 * 1024

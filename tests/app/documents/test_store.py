@@ -7,7 +7,7 @@ import pytest
 from jupyter_ydoc import YNotebook
 from nbformat import v4
 from pycrdt import Array, Doc, Map, Text
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select, text
 
 from app.errors import BadRequestError, NotFoundError
 from models import DocumentSnapshot, DocumentUpdate, Output
@@ -313,7 +313,8 @@ async def test_an_output_costs_the_same_in_a_large_notebook(store, root, databas
     assert costs[0] == costs[1] <= 4
 
 
-async def test_snapshots_shorten_loading_and_lose_nothing(make_store, root, database):
+async def test_snapshots_shorten_loading_and_lose_nothing(make_store, root, database, monkeypatch):
+    monkeypatch.setattr("app.documents.updates._SNAPSHOT_UPDATES", 200)
     store = make_store()
     wanted = write(root / "a.ipynb", code("", id="a"))
     document = await store.open_notebook("a.ipynb", actor_id=None)
@@ -325,6 +326,29 @@ async def test_snapshots_shorten_loading_and_lose_nothing(make_store, root, data
     assert await count(database, DocumentUpdate) == 206
     assert await make_store().notebook(document.id) == wanted
     await check_invariant(database, make_store(), document.id)
+
+
+async def test_a_keystroke_takes_few_bytes(store, root, database):
+    write(root / "a.ipynb", code("", id="a"))
+    document = await store.open_notebook("a.ipynb", actor_id=None)
+    client = Doc()
+    client.apply_update((await store.merge_state(document.id))[1])
+    sent = []
+    subscription = client.observe(lambda event: sent.append(event.update))
+    for _ in range(300):
+        client.get("cells", type=Array)[0]["source"].insert(0, "a")
+        async with database.transaction() as tx:
+            (await store.edit(tx, document.id, origin="room")).apply_update(sent.pop())
+    del subscription
+    # Beside the update and the actor's 16 bytes: who, when, which and PostgreSQL's own 24.
+    size = func.pg_column_size(text("document_updates"))
+    async with database.read() as session:
+        query = select(func.max(size - func.length(DocumentUpdate.update))).where(
+            DocumentUpdate.origin == "room"
+        )
+        assert (await session.execute(query)).scalar_one() <= 70
+    # The whole document again and again would cost more than what is typed.
+    assert await count(database, DocumentSnapshot) == 0
 
 
 async def test_what_a_room_sends_is_projected(make_store, root, database, recorder):
