@@ -148,11 +148,13 @@ class Rooms:
         room = self._rooms.get(document_id)
         return room is None or room.autosaves()
 
-    async def _settled(self, document_id: uuid.UUID) -> None:
-        if (room := self._rooms.get(document_id)) is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SETTLE_SECONDS):
-                    await room.drained()
+    async def _settled(self, document_id: uuid.UUID) -> bool:
+        if (room := self._rooms.get(document_id)) is None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await room.drained()
+        return True
 
     def _versions(self, versions: dict[uuid.UUID, int]) -> None:
         for document_id, version in versions.items():

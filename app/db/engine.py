@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.db import asker
 from app.db.doorbell import SETTINGS, Doorbell
+from app.db.together import Together, Write
 from models import codec
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,21 @@ class Transaction(AsyncSession):
         super().__init__(engine, expire_on_commit=False)
         self._before_commit: list[Flush] = []
         self._on_finish: list[Finish] = []
+        self._together = Together()
+
+    async def write_with_others(self, write: Write, values: dict[str, Any]) -> None:
+        """Write one row before the commit, in one statement with rows of other tables.
+
+        Nothing may count on its having been written before that, or before `write_now`.
+        """
+        if self._together.has_table_of(values):
+            await self.write_now()
+        self._together.add(write, values)
+
+    async def write_now(self) -> None:
+        """Do what `write_with_others` has put off."""
+        if self._together:
+            await self._together.execute(await self.connection())
 
     async def go_on_as_server(self) -> None:
         """Do the rest of the transaction as the server itself, which the policies do not bind.
@@ -75,9 +91,10 @@ class Transaction(AsyncSession):
         self._on_finish.append(finish)
 
     async def run_before_commit(self) -> None:
-        """Run what `before_commit` registered; called by `Database.transaction` only."""
+        """Run what is due before the commit; called by `Database.transaction` only."""
         for flush in self._before_commit:
             await flush()
+        await self.write_now()
 
     def run_on_finish(self, committed: bool) -> None:
         """Run what `on_finish` registered; called by `Database.transaction` only."""
@@ -105,7 +122,7 @@ class Database:
         self._server = _engine(url, pool_size)
         self._recorders = _engine(url, recorder_pool_size)
         self.doorbell = Doorbell(url)
-        self._reads = {
+        self._autocommit = {
             engine: engine.execution_options(isolation_level="AUTOCOMMIT")
             for engine in (self._requests, self._server, self._recorders)
         }
@@ -119,15 +136,21 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, *, as_server: bool = False, recorder: bool = False
+        self,
+        *,
+        as_server: bool = False,
+        recorder: bool = False,
+        one_write: bool = False,
     ) -> AsyncIterator[Transaction]:
         """Yield a session whose work is committed at the end, or rolled back on an exception.
 
         It sees and changes what the person may for whom it is done (`app.db.asker`);
         `as_server` is for the server's own work within a request, `recorder` for what must not wait
-        for requests. The policies bind neither.
+        for requests. The policies bind neither. `one_write` promises that only its last statement
+        writes: that commits itself, which saves the round trips of a transaction.
         """
-        session = Transaction(self._engine_for(as_server=as_server, recorder=recorder))
+        engine = self._engine_for(as_server=as_server, recorder=recorder)
+        session = Transaction(self._autocommit[engine] if one_write else engine)
         committed = False
         try:
             async with session:
@@ -151,7 +174,7 @@ class Database:
         REPEATABLE READ.
         """
         engine = self._engine_for(as_server=as_server, recorder=recorder)
-        async with Transaction(self._reads[engine]) as session:
+        async with Transaction(self._autocommit[engine]) as session:
             yield session
 
     @asynccontextmanager
@@ -166,7 +189,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self.doorbell.close()
-        await asyncio.gather(*(engine.dispose() for engine in self._reads))
+        await asyncio.gather(*(engine.dispose() for engine in self._autocommit))
 
     def connections_in_use(self) -> dict[str, int]:
         """Return how many connections of each pool are in use, by the pool's name."""

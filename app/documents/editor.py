@@ -70,6 +70,11 @@ class NotebookEditor:
 
     async def flush(self) -> None:
         """Store the edits made so far; done before the commit by itself."""
+        await self.flush_with_others()
+        await self._tx.write_now()
+
+    async def flush_with_others(self) -> None:
+        """Store the edits made so far, part of them with `Transaction.write_with_others`."""
         await project.flush(
             self._tx,
             self._memory,

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Update,
-    bindparam,
     delete,
     func,
     insert,
@@ -18,6 +17,7 @@ from sqlalchemy import (
 )
 
 from app.db.engine import Transaction
+from app.db.together import parameters, row_update
 from app.documents import queries, updates
 from app.documents.load import restore_tails
 from app.documents.memory import CellState, NotebookMemory
@@ -25,6 +25,7 @@ from app.documents.outputs import as_shown, columns_of, groups
 from app.documents.values import same
 from models import Cell, Notebook, Output
 
+_CELLS: Any = Cell.__table__
 _CELL_ATTRIBUTES = (
     "id",
     "notebook_id",
@@ -66,7 +67,7 @@ async def flush(
     """Store all edits since the last flush; tell whether there were any.
 
     Needs the document's row lock. Writes one `document_updates` row, raises the version, and
-    writes only rows that changed.
+    writes only rows that changed; part of it with `Transaction.write_with_others`.
     """
     memory.store_streams()
     if not memory.updates:
@@ -150,33 +151,29 @@ def _number(memory: NotebookMemory) -> None:
 
 @lru_cache
 def _cells_update(names: tuple[str, ...]) -> Update:
-    """Return the update of these attributes of a cell; `row_id` is the parameter that names it."""
-    table: Any = Cell.__table__
-    columns = {name: Cell.__mapper__.columns[name] for name in names}
-    return (
-        update(table)
-        .where(table.c.id == bindparam("row_id"))
-        .values(
-            {
-                columns[name].name: bindparam(f"new_{name}", type_=columns[name].type)
-                for name in names
-            }
-        )
-    )
+    """Return the update of these attributes of a cell."""
+    return row_update(_CELLS, [Cell.__mapper__.columns[name].name for name in names])
 
 
 async def _update_cells(tx: Transaction, names: tuple[str, ...], rows: list[Cell]) -> None:
-    parameters = [
-        {"row_id": row.id} | {f"new_{name}": getattr(row, name) for name in names}
+    columns = Cell.__mapper__.columns
+    changed = [
+        parameters(
+            _CELLS, {"id": row.id} | {columns[name].name: getattr(row, name) for name in names}
+        )
         for row in sorted(rows, key=lambda row: row.id)
     ]
-    connection = await tx.connection()
-    await connection.execute(_cells_update(names), parameters)
+    if len(changed) == 1:
+        await tx.write_with_others(_cells_update(names), changed[0])
+    else:
+        await (await tx.connection()).execute(_cells_update(names), changed)
 
 
 async def _write_outputs(tx: Transaction, memory: NotebookMemory, new_cells: set[str]) -> None:
     """Make the rows that cells show equal to their outputs, keeping those that are the same."""
     changed = [cell_id for cell_id in memory.pop_outputs_changed() if cell_id in memory.states]
+    if changed:
+        await tx.write_now()  # outputs of a recorder's are among the rows that are read
     new: list[dict[str, Any]] = []
     for cell_id in changed:
         state = memory.states[cell_id]

@@ -73,7 +73,7 @@ class DocumentStore:
         self._slots: OrderedDict[uuid.UUID, _Slot] = OrderedDict()
         self.listeners: list[Listener] = []
         self.autosaves: Callable[[uuid.UUID], bool] = lambda _: True
-        self.settled: Callable[[uuid.UUID], Awaitable[None]] | None = None
+        self.settled: Callable[[uuid.UUID], Awaitable[bool]] | None = None
         self._saving = DocumentSaving(database, disk, self)
         self.compaction = Compaction(
             database,
@@ -140,8 +140,7 @@ class DocumentStore:
         """Return a file's document, and whether it was loaded by this."""
         path = self._disk.normalized(path)
         document = await self._document_at(path)
-        if document is not None and self.settled is not None:
-            await self.settled(document.id)
+        if document is not None and self.settled is not None and await self.settled(document.id):
             document = await self._document(document.id)
         if document is not None and document.type != kind:
             raise BadRequestError(f"{path} is open as a {document.type}", reason="bad type")
@@ -255,7 +254,7 @@ class DocumentStore:
             editor = NotebookEditor(tx, memory, origin=origin, actor_id=actor_id)
         editors[document_id] = editor
         version = memory.version
-        tx.before_commit(editor.flush)
+        tx.before_commit(editor.flush_with_others)
         return editor
 
     async def edit_if_exists(

@@ -83,6 +83,11 @@ class TextEditor:
 
     async def flush(self) -> None:
         """Store the edits made so far; done before the commit by itself."""
+        await self.flush_with_others()
+        await self._tx.write_now()
+
+    async def flush_with_others(self) -> None:
+        """Store the edits made so far, part of them with `Transaction.write_with_others`."""
         memory = self._memory
         if not memory.updates:
             return

@@ -7,9 +7,10 @@ import uuid
 from typing import Any
 
 from pycrdt import merge_updates
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from app.db.engine import Transaction
+from app.db.together import parameters, row_insert, row_update
 from app.documents import queries
 from app.documents.merge_state import MergeState, Stored
 from models import Document, DocumentSnapshot, DocumentUpdate
@@ -21,13 +22,11 @@ _SNAPSHOT_UPDATE_WORTH = 20 * 1024
 
 # Core statements, made once: every edit runs them, and making them costs more than running them.
 _DOCUMENTS: Any = Document.__table__
-_RAISE_VERSION = (
-    update(_DOCUMENTS)
-    .where(_DOCUMENTS.c.id == bindparam("document_id"))
-    .values(version=bindparam("new_version"))
-)
+_RAISE_VERSION = row_update(_DOCUMENTS, ["version"])
 _UPDATES: Any = DocumentUpdate.__table__
-_APPEND_UPDATE = insert(_UPDATES)
+_APPEND_UPDATE = row_insert(
+    _UPDATES, ["document_id", "version", "update", "actor_id", "origin", "undoes"]
+)
 
 
 async def append(
@@ -41,8 +40,9 @@ async def append(
 ) -> None:
     """Store what was done since the last time as one update, and raise the version.
 
-    Needs the document's row lock, and that there is something. Flushes. With `keep_whole` the
-    update is the document's whole state, and the document keeps it.
+    Needs the document's row lock, and that there is something. It is written before the commit, or
+    by `write_now`. Flushes. With `keep_whole` the update is the document's whole state, and the
+    document keeps it.
     """
     await tx.flush()
     merged = memory.updates[0] if len(memory.updates) == 1 else merge_updates(*memory.updates)
@@ -51,21 +51,20 @@ async def append(
     memory.forget_whole()
     if keep_whole:
         memory.keep_whole(merged)
-    connection = await tx.connection()
-    await connection.execute(
-        _RAISE_VERSION, {"document_id": memory.document_id, "new_version": memory.version}
-    )
-    await connection.execute(
-        _APPEND_UPDATE,
-        {
-            "document_id": memory.document_id,
-            "version": memory.version,
-            "update": merged,
-            "actor_id": actor_id,
-            "origin": origin,
-            "undoes": undoes,
-        },
-    )
+    raised = {"id": memory.document_id, "version": memory.version}
+    appended = {
+        "document_id": memory.document_id,
+        "version": memory.version,
+        "update": merged,
+        "actor_id": actor_id,
+        "origin": origin,
+        "undoes": undoes,
+    }
+    for write, table, values in (
+        (_RAISE_VERSION, _DOCUMENTS, raised),
+        (_APPEND_UPDATE, _UPDATES, appended),
+    ):
+        await tx.write_with_others(write, parameters(table, values))
     memory.stored.append(Stored(memory.version, merged))
     memory.updates_since_snapshot += 1
     memory.bytes_since_snapshot += len(merged)

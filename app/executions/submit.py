@@ -108,8 +108,8 @@ async def run_code(
             await require(database, identity, "execute", "documents", document_id)
         documents: DocumentStore = state.documents
         document = await documents.find(path=path, document_id=document_id)
-    async with database.transaction() as tx:
-        session_id = await _session_of(tx, kernel_id, document)
+    one_write = document is None and options.idempotency_key is None
+    async with database.transaction(one_write=one_write) as tx:
         if document is not None and cell_id is not None:
             editor = await state.documents.edit(
                 tx, document.id, origin="execution", actor_id=identity.id
@@ -117,7 +117,7 @@ async def run_code(
             piece = _cell(document, editor, cell_id, options, code)
         else:
             piece = _Piece(code or "")
-        found = await _insert(tx, identity, kernel, [piece], options, session_id=session_id)
+        found = await _insert(tx, identity, kernel, [piece], options)
         if found and piece.cell_id and document is not None:
             await tx.go_on_as_server()
             await editor.queue_execution(piece.cell_id, found[0].execution.id)
@@ -170,8 +170,6 @@ async def run_chosen(
     kernel: RunningKernel = state.kernels.get(kernel_id)
     kernel.require_alive()
     async with state.database.transaction() as tx:
-        if session_id is None:
-            session_id = await _session_of(tx, kernel_id, document)
         editor = await state.documents.edit(
             tx, document.id, origin="execution", actor_id=identity.id
         )
@@ -222,22 +220,18 @@ def _cell(
 
 
 # Built once: making a statement anew costs more than running it.
+# The session of a kernel, that of the document if it has several.
 _SESSION_ID = (
     select(Session.id)
-    .where(Session.kernel_id == bindparam("kernel_id"), Session.ended_at.is_(None))
-    .order_by((Session.document_id == bindparam("document_id", type_=Uuid)).desc().nulls_last())
+    .where(Session.kernel_id == bindparam("of_kernel_id"), Session.ended_at.is_(None))
+    .order_by((Session.document_id == bindparam("of_document_id", type_=Uuid)).desc().nulls_last())
     .limit(1)
 )
 _EXECUTIONS: Any = Execution.__table__
 _INSERT = insert(_EXECUTIONS).returning(*_EXECUTIONS.c)
+_INSERT_IN_SESSION = _INSERT.values(session_id=_SESSION_ID.scalar_subquery())
 _KEYS: Any = IdempotencyKey.__table__
 _INSERT_KEY = insert(_KEYS).on_conflict_do_nothing().returning(_KEYS.c.execution_id)
-
-
-async def _session_of(tx: Transaction, kernel_id: str, document: Document | None) -> str | None:
-    """Return the session of this kernel, that of the document if it has several."""
-    values = {"kernel_id": kernel_id, "document_id": document.id if document else None}
-    return (await tx.execute(_SESSION_ID, values)).scalar_one_or_none()
 
 
 async def _insert(
@@ -247,15 +241,25 @@ async def _insert(
     pieces: list[_Piece],
     options: Options,
     *,
-    session_id: str | None,
+    session_id: str | None = None,
 ) -> list[ExecutionRow]:
     """Insert executions and hand them to the kernel's queue once they are committed.
 
-    Returns nothing when the idempotency key was taken meanwhile.
+    Without a session it is the kernel's. Returns nothing when the idempotency key was taken
+    meanwhile.
     """
     if not pieces:
         return []
-    rows = [_values(identity, kernel, piece, options, session_id) for piece in pieces]
+    rows = [_values(identity, kernel, piece, options) for piece in pieces]
+    if session_id is None:
+        statement = _INSERT_IN_SESSION
+        for row in rows:
+            row.update(of_kernel_id=kernel.id, of_document_id=row["document_id"])
+    else:
+        statement = _INSERT
+        for row in rows:
+            row["session_id"] = session_id
+    run_as = await _name_of(tx, kernel.owner_id, identity)
     connection = await tx.connection()
     if options.idempotency_key is not None:
         (row,) = rows
@@ -267,12 +271,12 @@ async def _insert(
         # Waits for another transaction that is inserting the same key.
         if (await connection.execute(_INSERT_KEY, key)).first() is None:
             return []
-    inserted = (await connection.execute(_INSERT, rows)).mappings()
+    inserted = (await connection.execute(statement, rows)).mappings()
     made = sorted((Execution(**row) for row in inserted), key=lambda execution: execution.seq)
-    run_as = await _name_of(tx, kernel.owner_id, identity)
     found = [ExecutionRow(execution, identity.name, run_as) for execution in made]
     queued = [_queued(row.execution) for row in found]
-    tx.on_finish(lambda committed: kernel.submit(queued) if committed else None)
+    # A commit that failed may have been done all the same.
+    tx.on_finish(lambda committed: (kernel.submit if committed else kernel.withdraw)(queued))
     return found
 
 
@@ -287,14 +291,12 @@ def _values(
     kernel: RunningKernel,
     piece: _Piece,
     options: Options,
-    session_id: str | None,
 ) -> dict[str, Any]:
     execution_id = uuid7()
     return {
         "id": execution_id,
         "kernel_id": kernel.id,
         "incarnation": kernel.incarnation,
-        "session_id": session_id,
         "document_id": piece.document.id if piece.document else None,
         "path": piece.path,
         "cell_id": piece.cell_id,

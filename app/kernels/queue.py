@@ -73,6 +73,12 @@ class ExecutionQueue:
         self._waiting.extend(executions)
         self._changed.set()
 
+    def withdraw(self, executions: list[QueuedExecution]) -> None:
+        """Have executions end on record, if they are there, that are never sent."""
+        for execution in executions:
+            self._recorder.put(Expected(execution.id, execution.msg_id, execution.target))
+        self._end(executions, "interrupted", "the database failed while it was being stored")
+
     def cancel(self, execution_id: uuid.UUID, reason: str) -> bool:
         """Take a waiting execution out; False when it is not waiting (any more)."""
         for execution in self._waiting:

@@ -223,6 +223,11 @@ class RunningKernel:
         if self.state == "dead":
             self._end_all(self.reason or "the kernel is dead")
 
+    def withdraw(self, executions: list[QueuedExecution]) -> None:
+        """Have executions that were not committed, as far as is known, not wait if they were."""
+        if not self.stopped:
+            self.queue.withdraw(executions)
+
     async def interrupt(self) -> None:
         """Interrupt what runs."""
         await self.wait_ready()

@@ -270,10 +270,11 @@ class Recorder:
         A statement that took too long is tried again `timeouts` times.
         """
         self._number += 1
+        one_write = self._writer.is_one_write(operations)
         attempt = 0
         while True:
             try:
-                async with self._database.transaction(recorder=True) as tx:
+                async with self._database.transaction(recorder=True, one_write=one_write) as tx:
                     if not attempt or not await self._writer.was_committed(tx, self._number):
                         await self._writer.write(tx, self._number, operations)
                 self._waiters.comms.publish(self._writer.comm_records)

@@ -16,10 +16,11 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, Update, UpdateBase, bindparam, case, insert, select, update
+from sqlalchemy import Select, Update, UpdateBase, case, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
+from app.db.together import parameter, parameters, row_insert, row_update
 from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
 from app.errors import NotFoundError
@@ -99,6 +100,24 @@ class BatchWriter:
                 for operation in together:
                     await self._add(rows, editors, operation)
         await self._flush(tx, number, rows)
+
+    @staticmethod
+    def is_one_write(operations: list[Operation]) -> bool:
+        """Tell whether `write` does all of them with one statement: of code that has no cell."""
+        outputs, executions = 0, set()
+        for operation in operations:
+            match operation:
+                case KernelChange():
+                    continue
+                case ExecutionChange(execution_id):
+                    executions.add(execution_id)
+                case AppendOutput(execution_id, target=None):
+                    outputs += 1
+                    if execution_id is not None:
+                        executions.add(execution_id)
+                case _:
+                    return False
+        return outputs <= 1 and len(executions) <= 1
 
     async def _editors(
         self, tx: Transaction, operations: list[Operation]
@@ -237,36 +256,28 @@ class BatchWriter:
         }
 
     async def _flush(self, tx: Transaction, number: int, rows: _Rows) -> None:
-        # Core statements on the connection, built once: a batch is small more often than not, and
-        # making and unpacking ORM statements would be most of its time.
-        connection = await tx.connection()
-        await connection.execute(
-            _kernel_update(tuple(rows.kernel)),
-            {"row_id": self._kernel_id, "recorded_batch": number, **rows.kernel},
-        )
+        # Core statements, built once: a batch is small more often than not, and making and
+        # unpacking ORM statements would be most of its time.
+        kernel = {"id": self._kernel_id, "recorded_batch": number, **rows.kernel}
+        change = _kernel_update(("recorded_batch", *rows.kernel))
+        await tx.write_with_others(change, parameters(_KERNELS, kernel))
         if rows.executions:
             await tx.execute(insert(Execution), rows.executions)
-        await self._change_executions(tx, rows)
-        await self._write_outputs(tx, rows)
+        for change, values in _execution_changes(rows):
+            await tx.write_with_others(change, values)
+        await self._change_outputs(tx, rows)
+        outputs = [_output_parameters(row) for row in rows.outputs]
+        if len(outputs) == 1:
+            await tx.write_with_others(_INSERT_OUTPUT, outputs[0])
+        elif outputs:
+            await (await tx.connection()).execute(_INSERT_OUTPUT, outputs)
         await self._write_inputs(tx, rows)
         if rows.comms:
             comms = CommWriter(tx, self._kernel_id, self._retention)
             await comms.write(rows.comms)
             self.comm_records = comms.records
 
-    async def _change_executions(self, tx: Transaction, rows: _Rows) -> None:
-        connection = await tx.connection()
-        for execution_id in sorted(rows.changes.keys() | rows.output_bytes.keys()):
-            values = rows.changes.get(execution_id, {})
-            parameters = {**values, "row_id": execution_id}
-            if size_bytes := rows.output_bytes.get(execution_id, 0):
-                parameters["size_bytes"] = size_bytes
-            elif not values:
-                continue
-            statement = _execution_update(tuple(values), with_outputs=size_bytes > 0)
-            await connection.execute(statement, parameters)
-
-    async def _write_outputs(self, tx: Transaction, rows: _Rows) -> None:
+    async def _change_outputs(self, tx: Transaction, rows: _Rows) -> None:
         for (execution_id, comm_id), at in rows.clears.items():
             await tx.execute(
                 update(Output)
@@ -288,12 +299,6 @@ class BatchWriter:
                 .values(data=op.data, metadata_=op.metadata, updated_at=op.at)
                 .execution_options(synchronize_session=False)
             )
-        if rows.outputs:
-            for row in rows.outputs:
-                del row["length"]
-                if row["text"] is not None:
-                    row["text"] = "".join(row["text"])
-            await (await tx.connection()).execute(_INSERT_OUTPUTS, rows.outputs)
 
     async def _write_inputs(self, tx: Transaction, rows: _Rows) -> None:
         # Earlier batches' questions first: this batch's own are cancelled where it collects them.
@@ -315,34 +320,80 @@ class BatchWriter:
 _KERNELS: Any = Kernel.__table__
 _EXECUTIONS: Any = Execution.__table__
 _OUTPUTS: Any = Output.__table__
-_INSERT_OUTPUTS = insert(_OUTPUTS)
 
 
 @lru_cache
 def _kernel_update(names: tuple[str, ...]) -> Update:
-    """Return the update of a kernel's columns; `row_id` is the parameter that names it."""
-    columns = {"recorded_batch", *names}
-    return (
-        update(_KERNELS)
-        .where(_KERNELS.c.id == bindparam("row_id"))
-        .values({name: bindparam(name, type_=_KERNELS.c[name].type) for name in columns})
-    )
+    """Return the update of a kernel's columns."""
+    return row_update(_KERNELS, names)
+
+
+def _execution_changes(rows: _Rows) -> list[tuple[Update, dict[str, Any]]]:
+    """Return the updates of executions, in order of id, with their parameters."""
+    changes = []
+    for execution_id in sorted(rows.changes.keys() | rows.output_bytes.keys()):
+        values = rows.changes.get(execution_id, {})
+        size_bytes = rows.output_bytes.get(execution_id, 0)
+        if not values and not size_bytes:
+            continue
+        change = _execution_update(tuple(values), with_outputs=size_bytes > 0)
+        given = {"id": execution_id, **values}
+        if size_bytes:
+            given["output_bytes"] = size_bytes
+        changes.append((change, parameters(_EXECUTIONS, given)))
+    return changes
 
 
 @lru_cache
 def _execution_update(names: tuple[str, ...], *, with_outputs: bool) -> Update:
-    """Return the update of an execution's columns that leaves a finished one as it is."""
+    """Return the update of an execution's columns that leaves a finished one as it is.
+
+    `output_bytes` is how many more there are.
+    """
     table = _EXECUTIONS
-    values = {name: bindparam(name, type_=table.c[name].type) for name in names}
+    statement = row_update(table, names)
     if with_outputs:
-        values["output_bytes"] = table.c.output_bytes + bindparam("size_bytes")
-    statement = update(table).where(table.c.id == bindparam("row_id"))
+        more = parameter(table, "output_bytes")
+        statement = statement.values(output_bytes=table.c.output_bytes + more)
     if "status" in names:
         statement = statement.where(table.c.finished_at.is_(None))
         if "started_at" in names and "finished_at" not in names:
             # A retried or late "running" must not touch one that ended meanwhile.
             statement = statement.where(table.c.status == "queued")
-    return statement.values(values)
+    return statement
+
+
+_OUTPUT_COLUMNS = (
+    "execution_id",
+    "partition_id",
+    "seq",
+    "kernel_id",
+    "cell_id",
+    "output_type",
+    "name",
+    "text",
+    "data",
+    "metadata",
+    "execution_count",
+    "ename",
+    "evalue",
+    "traceback",
+    "extra",
+    "display_id",
+    "comm_id",
+    "size_bytes",
+    "created_at",
+    "updated_at",
+    "cleared_at",
+)
+_INSERT_OUTPUT = row_insert(_OUTPUTS, _OUTPUT_COLUMNS)
+
+
+def _output_parameters(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an output's insertion, its pieces of text joined."""
+    text = row["text"]
+    values = {column: row[column] for column in _OUTPUT_COLUMNS}
+    return parameters(_OUTPUTS, {**values, "text": None if text is None else "".join(text)})
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:

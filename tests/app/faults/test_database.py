@@ -4,12 +4,22 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import psycopg
+import pytest
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.embedded import EmbeddedPostgres
-from app.db.engine import Database
+from app.db.engine import Database, Transaction
 from tests.conftest import serving
-from tests.kernels import execute, finished, run, start_kernel, status_is, text_of, until
+from tests.kernels import (
+    execute,
+    finished,
+    run,
+    start_kernel,
+    status_is,
+    text_of,
+    until,
+    write_notebook,
+)
 
 LINES = "".join(f"{number}\n" for number in range(40))
 PRINT = "import time\nfor i in range(40): print(i, flush=True); time.sleep(0.02)"
@@ -46,11 +56,11 @@ async def test_a_pool_that_is_exhausted_costs_nothing(client, monkeypatch):
     real, failed = Database.transaction, []
 
     @asynccontextmanager
-    async def transaction(self, *, recorder=False):
+    async def transaction(self, *, recorder=False, one_write=False):
         if recorder and len(failed) < 4:
             failed.append(1)
             raise PoolTimeoutError("QueuePool limit reached")
-        async with real(self, recorder=recorder) as tx:
+        async with real(self, recorder=recorder, one_write=one_write) as tx:
             yield tx
 
     monkeypatch.setattr(Database, "transaction", transaction)
@@ -107,3 +117,38 @@ async def test_waiting_for_what_was_said_does_not_wait_for_what_comes(client):
         assert (await finished(client, waiting))["status"] == "cancelled"
         assert (await client.delete(f"/api/executions/{running['id']}")).status_code == 204
         assert (await finished(client, running))["status"] in ("error", "interrupted")
+
+
+@pytest.mark.parametrize("what", ["code", "cell"])
+async def test_what_was_stored_though_it_seemed_not_does_not_wait_for_ever(
+    client, root_dir, monkeypatch, what
+):
+    """The answer to the commit of a new execution is lost: it is not sent, and its row says so."""
+    (cell,) = write_notebook(root_dir / "a.ipynb", "1")
+    kernel = await start_kernel(client)
+    body = {"code": "1"} if what == "code" else {"path": "a.ipynb", "cell_id": cell}
+    await finished(client, await execute(client, kernel, **body))
+    real, armed = Transaction.commit, [True]
+
+    async def commit(self):
+        await real(self)
+        if armed:
+            armed.clear()
+            raise ConnectionResetError("the answer to COMMIT was lost")
+
+    monkeypatch.setattr(Transaction, "commit", commit)
+    response = await client.post(f"/api/kernels/{kernel}/execute", json=body)
+    assert (response.status_code, armed) == (503, [])
+    monkeypatch.undo()
+
+    async def ended() -> dict | None:
+        found = (await client.get("/api/executions", params={"limit": 1})).json()["executions"]
+        return found[0] if found[0]["finished_at"] else None
+
+    record = await until(ended)
+    assert record["status"] == "interrupted"
+    assert "database failed" in record["reason"]
+    assert (await finished(client, await execute(client, kernel, **body)))["status"] == "ok"
+    if what == "cell":
+        cells = (await client.get(f"/api/documents/{record['document_id']}/cells")).json()["cells"]
+        assert cells[0]["execution_state"] == "idle"

@@ -1,0 +1,90 @@
+"""Writes that go together in one statement, and what an execution costs with them."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event, select
+
+from app.db.engine import Database
+from app.db.together import parameters, row_insert, row_update
+from models import Group, User
+from tests.kernels import execute, run, start_kernel, until
+
+USERS: Any = User.__table__
+GROUPS: Any = Group.__table__
+NEW_USER = row_insert(USERS, ["id", "name", "admin"])
+NEW_GROUP = row_insert(GROUPS, ["id", "name"])
+RENAMED = row_update(GROUPS, ["name"])
+
+
+def user(name: str) -> dict[str, Any]:
+    return parameters(USERS, {"id": uuid.uuid4(), "name": name, "admin": False})
+
+
+@contextmanager
+def statements(database: Database, about: str = "") -> Iterator[list[str]]:
+    """Yield a list that gets the first words of each statement with a word, of all pools."""
+    noted: list[str] = []
+
+    def note(connection, cursor, statement, *rest):
+        if about in statement:
+            noted.append(" ".join(statement.split()[:2]))
+
+    engines = [
+        engine.sync_engine for engine in (database._requests, database._server, database._recorders)
+    ]
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    yield noted
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def names(database: Database, table: Any) -> list[str]:
+    async with database.read(as_server=True) as tx:
+        return list(await tx.scalars(select(table.c.name).order_by(table.c.name)))
+
+
+async def test_rows_of_several_tables_are_written_with_one_statement(database):
+    with statements(database) as noted:
+        async with database.transaction(as_server=True) as tx:
+            await tx.write_with_others(NEW_USER, user("ada"))
+            group = parameters(GROUPS, {"id": uuid.uuid4(), "name": "staff"})
+            await tx.write_with_others(NEW_GROUP, group)
+            assert noted == []
+    assert noted == ["WITH part_0"]
+    assert "ada" in await names(database, USERS)
+    assert await names(database, GROUPS) == ["staff"]
+
+
+async def test_two_rows_of_one_table_are_written_in_their_order(database):
+    group_id = uuid.uuid4()
+    async with database.transaction(as_server=True) as tx:
+        for write, name in ((NEW_GROUP, "first"), (RENAMED, "second"), (RENAMED, "third")):
+            await tx.write_with_others(write, parameters(GROUPS, {"id": group_id, "name": name}))
+    assert await names(database, GROUPS) == ["third"]
+
+
+async def test_nothing_stays_when_the_transaction_fails(database):
+    group = parameters(GROUPS, {"id": uuid.uuid4(), "name": "staff"})
+    try:
+        async with database.transaction(as_server=True) as tx:
+            await tx.write_with_others(NEW_GROUP, group)
+            await tx.write_now()
+            raise LookupError
+    except LookupError:
+        pass
+    assert await names(database, GROUPS) == []
+
+
+async def test_a_short_execution_is_written_with_two_statements(client):
+    """The first is what asks for it, the second what it said and how it ended."""
+    kernel = await start_kernel(client)
+    await run(client, kernel, "1+1")
+    with statements(client.app.state.database, about="executions") as noted:
+        await execute(client, kernel, "1+1")
+        await until(lambda: len(noted) > 1)
+        await client.app.state.kernels.get(kernel).recorder.drain()
+    assert noted == ["INSERT INTO", "WITH part_0"]
