@@ -27,7 +27,7 @@ LOST = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-# Commits in this time after a ring are one ring.
+# Commits in this time are one ring, at its end: who waits for a commit in this process goes first.
 _PAUSE_SECONDS = 0.003
 _RETRY_SECONDS = 1.0
 _TIMEOUT_SECONDS = 10.0
@@ -96,12 +96,12 @@ class Doorbell:
             ring = await connection.prepare(_RING)
             while True:
                 await self._rung.wait()
+                await asyncio.sleep(_PAUSE_SECONDS)
                 self._rung.clear()
                 try:
                     await ring.fetch(self.mark)
                 except BaseException:
                     self._rung.set()
                     raise
-                await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             connection.terminate()

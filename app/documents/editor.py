@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pycrdt import Array
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, update
 
 from app.db.engine import Transaction
 from app.documents import load, project, values
@@ -19,9 +19,8 @@ from app.documents.memory import CellState, NotebookMemory, Tail, new_youtput
 from app.documents.stream import StreamText
 from models import Cell, Output
 
-_SHOWN = select(func.array_agg(Output.id)).where(Output.cell_id == bindparam("cell_row_id"))
-# Not an UPDATE: who may change the document need not see what belongs to nothing any more.
-_DETACH = select(func.datastore_detach_outputs(_SHOWN.scalar_subquery()))
+_OUTPUTS: Any = Output.__table__
+_DETACH = update(_OUTPUTS).where(_OUTPUTS.c.cell_id == bindparam("shown_in")).values(cell_id=None)
 
 
 class NotebookEditor:
@@ -278,12 +277,14 @@ class NotebookEditor:
             self._memory.note_changed(state)
 
     async def _detach_outputs(self, state: CellState) -> None:
-        """Let no output row be shown in the cell; rows added before in this transaction too."""
+        """Let no output row be shown in the cell; rows added before in this transaction too.
+
+        For a recorder, which the policies do not bind: others may not see all these rows.
+        """
         if not state.youtputs:
             return
         await self._tx.flush()
-        connection = await self._tx.connection()
-        await connection.execute(_DETACH, {"cell_row_id": state.row.id})
+        await self._tx.write_with_others(_DETACH, {"shown_in": state.row.id})
         self._memory.streaming.discard(state.row.cell_id)
         state.forget_outputs()
 

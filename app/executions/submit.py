@@ -228,7 +228,9 @@ _SESSION_ID = (
     .limit(1)
 )
 _EXECUTIONS: Any = Execution.__table__
-_INSERT = insert(_EXECUTIONS).returning(*_EXECUTIONS.c)
+# What the database adds to what is given; all else is NULL.
+_ADDED = [c for c in _EXECUTIONS.c if c.server_default is not None or c.identity is not None]
+_INSERT = insert(_EXECUTIONS).returning(_EXECUTIONS.c.id, _EXECUTIONS.c.session_id, *_ADDED)
 _INSERT_IN_SESSION = _INSERT.values(session_id=_SESSION_ID.scalar_subquery())
 _KEYS: Any = IdempotencyKey.__table__
 _INSERT_KEY = insert(_KEYS).on_conflict_do_nothing().returning(_KEYS.c.execution_id)
@@ -271,13 +273,21 @@ async def _insert(
         # Waits for another transaction that is inserting the same key.
         if (await connection.execute(_INSERT_KEY, key)).first() is None:
             return []
+    given = {row["id"]: row for row in rows}
     inserted = (await connection.execute(statement, rows)).mappings()
-    made = sorted((Execution(**row) for row in inserted), key=lambda execution: execution.seq)
+    made = sorted(
+        (Execution(**_columns(given[row["id"]]) | dict(row)) for row in inserted),
+        key=lambda execution: execution.seq,
+    )
     found = [ExecutionRow(execution, identity.name, run_as) for execution in made]
     queued = [_queued(row.execution) for row in found]
     # A commit that failed may have been done all the same.
     tx.on_finish(lambda committed: (kernel.submit if committed else kernel.withdraw)(queued))
     return found
+
+
+def _columns(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not name.startswith("of_")}
 
 
 async def _name_of(tx: Transaction, user_id: uuid.UUID, identity: Identity) -> str:
