@@ -52,6 +52,7 @@ async def load(
         await updates.append(
             tx, memory, origin="load", actor_id=actor_id, keep_whole=opened is not None
         )
+        await tx.write_now()
         await updates.write_snapshot(tx, memory)
     finally:
         await base
