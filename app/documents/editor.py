@@ -167,7 +167,8 @@ class NotebookEditor:
     ) -> bool:
         """Show one more output, or one more piece of the stream that is last.
 
-        The caller adds the `Output` row with `cell_id = row(cell_id).id`, in the same order.
+        The caller adds the `Output` row with `cell_id = row(cell_id).id`, in the same order: with
+        `Transaction.write_with_others`, or after `write_now`.
         """
         state = self._latest(cell_id, execution_id)
         if state is None or state.row.cell_type != "code":

@@ -270,6 +270,7 @@ class BatchWriter:
         if len(outputs) == 1:
             await tx.write_with_others(_INSERT_OUTPUT, outputs[0])
         elif outputs:
+            await tx.write_now()  # what takes former outputs out of cells must not take these
             await (await tx.connection()).execute(_INSERT_OUTPUT, outputs)
         await self._write_inputs(tx, rows)
         if rows.comms:

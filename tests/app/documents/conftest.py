@@ -95,6 +95,7 @@ class Recorder:
         )
         self.seq += 1
         row = editor.row(cell_id)
+        await tx.write_now()
         await tx.execute(
             insert(Output).values(
                 execution_id=execution_id,
