@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -22,8 +23,12 @@ from models import Password, Token, User
 LOGIN_DAYS = 30
 _SHORTEST, _LONGEST = 8, 1024
 _hasher = PasswordHasher()
-# Checked for names that there are not, so that they take as long.
-_NOBODYS = _hasher.hash(secrets.token_hex(16))
+
+
+@cache
+def _nobodys() -> str:
+    """Return a hash that is checked for names that there are not, so that they take as long."""
+    return _hasher.hash(secrets.token_hex(16))
 
 
 async def set_password(tx: Transaction, user_id: uuid.UUID, password: str | None) -> None:
@@ -51,11 +56,18 @@ async def set_password(tx: Transaction, user_id: uuid.UUID, password: str | None
     )
 
 
-async def is_right(hashed: str, password: str) -> bool:
-    """Tell whether a password is the one that was hashed; takes some tens of milliseconds."""
+async def is_right(hashed: str | None, password: str) -> bool:
+    """Tell whether a password is the one that was hashed; takes some tens of milliseconds.
+
+    That of nobody (None) never is, and takes as long.
+    """
+    raw = password[:_LONGEST].encode("utf-8", "surrogatepass")
+
+    def verify() -> bool:
+        return _hasher.verify(hashed or _nobodys(), raw) and hashed is not None
+
     try:
-        raw = password[:_LONGEST].encode("utf-8", "surrogatepass")
-        return await asyncio.to_thread(_hasher.verify, hashed, raw)
+        return await asyncio.to_thread(verify)
     except (Argon2Error, InvalidHashError):
         return False
 
@@ -64,7 +76,7 @@ async def has_password(tx: Transaction, user_id: uuid.UUID, password: str) -> bo
     """Tell whether this is a user's password; takes as long for one who has none."""
     query = select(Password.hash).where(Password.user_id == user_id)
     hashed = (await tx.execute(query)).scalar_one_or_none()
-    return await is_right(hashed or _NOBODYS, password) and hashed is not None
+    return await is_right(hashed, password)
 
 
 async def log_in(database: Database, name: str, password: str, place: str) -> Token | None:
@@ -76,7 +88,7 @@ async def log_in(database: Database, name: str, password: str, place: str) -> To
     )
     async with database.read(as_server=True) as tx:
         found = (await tx.execute(query)).one_or_none()
-    if not await is_right(found.hash if found else _NOBODYS, password) or found is None:
+    if not await is_right(found.hash if found else None, password) or found is None:
         return None
     login = Token(
         id=uuid.uuid4(),
