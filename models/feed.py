@@ -19,7 +19,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, OID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, OID
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -48,22 +48,25 @@ class PgSnapshot(UserDefinedType[str]):
 
 
 class Change(Base):
-    """One insert (I), update (U) or delete (D) of a record, or a TRUNCATE (T) of a table.
+    """Records that one statement inserted (I), updated (U) or deleted (D), or a TRUNCATE (T).
 
-    `id` orders the changes of one record, since each is numbered while its row is locked; it says
-    nothing about transactions. `columns` are the published columns that an update changed. `keys`
-    are the values that a record's filter columns had before: of a deleted record, and of one whose
-    update changed any of them.
+    A statement is one row, or several where it changed more than a hundred records or not all
+    alike; each record is in one of them. `id` orders the changes of one record, since each is
+    numbered while the record is locked; it says nothing about transactions. `columns` are the
+    published columns that an update changed. `keys` are, for each of the records, the values that
+    its filter columns had before: of deleted records, and of those whose update changed any of
+    them.
 
     Partitioned by `at`, which decides where a row is and nothing else: not its order, and not
-    alone when it may go (docs/decisions/0050-the-change-log-by-days.md).
+    alone when it may go (docs/decisions/0050-the-change-log-by-days.md). No constraint says what
+    `op` may be: PostgreSQL would parse it again at each statement, and nobody but triggers writes
+    here (docs/decisions/0066-a-row-of-the-log-is-a-statement.md).
     """
 
     __tablename__ = "changes"
     __feed__ = Unpublished("the log of the others' changes")
     __table_args__ = (
         PrimaryKeyConstraint("xid", "id", "at"),
-        CheckConstraint("op IN ('I', 'U', 'D', 'T')", name="op"),
         {"postgresql_partition_by": "RANGE (at)"},
     )
 
@@ -72,9 +75,9 @@ class Change(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     table_name: Mapped[str]
     op: Mapped[str]
-    record_id: Mapped[str]
+    record_ids: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     columns: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-    keys: Mapped[dict[str, Any] | None]
+    keys: Mapped[list[dict[str, Any]] | None] = mapped_column(ARRAY(JSONB))
 
 
 class FeedEpoch(Base):

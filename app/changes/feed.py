@@ -377,7 +377,9 @@ class Feed:
                 if state != "ok":
                     self._give_up(behind=behind)
                     return state
-                reading = await read_since(connection, position, _CATCH_UP_CHANGES)
+                reading = await read_since(
+                    connection, position, sorted(router.tables()), _CATCH_UP_CHANGES
+                )
                 if reason := _impossible(reading, router):
                     self._give_up(behind=behind)
                     return reason

@@ -7,8 +7,8 @@ the record was locked; the order of transactions says nothing of it.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.changes.cursor import Position
@@ -23,7 +23,7 @@ MAX_BYTES = 64 * 1024 * 1024
 # Records asked for at once.
 _FETCH_RECORDS = 2_000
 
-_SINCE = "SELECT * FROM datastore_changes_since($1::text::pg_snapshot, $2::text::xid8, $3)"
+_SINCE = "SELECT * FROM datastore_changes_since($1::text::pg_snapshot, $2::text::xid8, $3, $4)"
 _POSITION = "SELECT * FROM datastore_feed_position()"
 _CURSOR_STATE = (
     "SELECT datastore_cursor_state($1::text::pg_snapshot, $2::text::xid8, $3, $4::timestamptz)"
@@ -59,6 +59,11 @@ class Reading:
     emptied: set[str]
     too_many: bool
 
+    @property
+    def is_fruitful(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.deltas or self.emptied or self.too_many)
+
 
 class TooLargeError(Exception):
     """The records that were changed are more than can be held at once."""
@@ -82,44 +87,51 @@ async def cursor_state(connection: Any, position: Position) -> str:
     return state or "epoch"
 
 
-async def read_since(connection: Any, previous: Position, limit: int = MAX_CHANGES) -> Reading:
-    """Return what has become visible since a position, one delta a record, in order."""
-    rows = await connection.fetch(_SINCE, previous.snapshot, str(previous.last_xid), limit)
+async def read_since(
+    connection: Any, previous: Position, tables: Sequence[str], limit: int = MAX_CHANGES
+) -> Reading:
+    """Return what of these tables has become visible since a position: a delta a record, in order.
+
+    What emptied any other table is told too.
+    """
+    rows = await connection.fetch(
+        _SINCE, previous.snapshot, str(previous.last_xid), limit, list(tables)
+    )
     return reading_of(rows, previous, limit)
 
 
 def reading_of(rows: list[Any], previous: Position, limit: int) -> Reading:
     """Return the reading that rows of `datastore_changes_since` tell, sorted by xid and id."""
-    snapshot = rows[0]["snapshot"]
-    last = rows[-1]
-    if last["id"] is None:
-        unchanged = Position(snapshot, previous.last_xid, previous.last_id, previous.last_at)
-        return Reading(unchanged, [], set(), set(), too_many=False)
-    position = Position(snapshot, int(last["xid"]), last["id"], last["at"])
+    first = rows[0]
+    position = Position(
+        first["snapshot"], int(first["last_xid"]), first["last_id"], first["last_at"]
+    )
     if position.last_xid < previous.last_xid:
-        position = Position(snapshot, previous.last_xid, previous.last_id, previous.last_at)
+        position = replace(previous, snapshot=position.snapshot)
+    if first["id"] is None:
+        return Reading(position, [], set(), set(), too_many=False)
     tables = {row["table_name"] for row in rows}
     emptied = {row["table_name"] for row in rows if row["op"] == "T"}
-    if len(rows) > limit:
+    if len(rows) > limit or sum(len(row["record_ids"]) for row in rows) > limit:
         return Reading(position, [], tables, emptied, too_many=True)
     return Reading(position, _deltas(rows), tables, emptied, too_many=False)
 
 
 def _deltas(rows: Iterable[Any]) -> list[Delta]:
     found: dict[tuple[str, str], Delta] = {}
-    for order, row in enumerate(rows):
-        op = row["op"]
-        if op == "T":
-            continue
-        key = (row["table_name"], row["record_id"])
-        delta = found.get(key)
-        if delta is None:
-            delta = Delta(*key, row["xid"], order, pinned=op == "I")
-            found[key] = delta
-        elif not delta.pinned:
-            delta.order = order
-            delta.xid = row["xid"]
-        delta.rows.append((row["id"], op, row["columns"], row["keys"]))
+    order = 0
+    for row in rows:
+        _, _, _, _, xid, number, table, op, record_ids, columns, keys = row
+        for place, record_id in enumerate(record_ids):
+            order += 1
+            key = (table, record_id)
+            delta = found.get(key)
+            if delta is None:
+                delta = found[key] = Delta(table, record_id, xid, order, pinned=op == "I")
+            elif not delta.pinned:
+                delta.order = order
+                delta.xid = xid
+            delta.rows.append((number, op, columns, None if keys is None else keys[place]))
     deltas = sorted(found.values(), key=lambda delta: delta.order)
     for delta in deltas:
         _conclude(delta)
@@ -221,6 +233,8 @@ async def resolve(  # noqa: C901 (one pass over what was read)
         hidden: set[Subscription] = set()
         for subscription in now:
             assert row is not None
+            if subscription.columns not in sets[delta.table]:
+                continue  # it was made meanwhile: its snapshot is newer than this
             if subscription.feed.sight.sees(table, row.values):
                 number = sets[delta.table].index(subscription.columns)
                 groups[subscription.feed, number, _is_new(delta, subscription)].append(subscription)

@@ -7,7 +7,7 @@ missed in between. While nobody follows anything it reads nothing.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -34,6 +34,10 @@ _HEARTBEAT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 # Records may be many and large.
 _RECORDS_PATIENCE = 6
+# After so many readings in a row that found nothing for anybody, others write and nobody follows:
+# each reading is then a statement without a transaction around it, and the next one waits a moment.
+_FRUITLESS = 10
+_FRUITLESS_PAUSE_SECONDS = 0.01
 # So many readings in a row that fail are not the connection's fault.
 _FAILURES = 10
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -73,10 +77,11 @@ class Reader:
         self._turn: asyncio.Future[None] | None = None
         self._was_connected = False
         self._failures = 0  # of readings in a row, on connections that were good
+        self._fruitless = 0
         self.patience_seconds = _HEARTBEAT_SECONDS
         self.room_bytes = MAX_BYTES
         # What finds the changes since a position; a test replaces it by a wrong one.
-        self.read_since: Callable[[Any, Position], Awaitable[Reading]] = read_since
+        self.read_since: Callable[[Any, Position, Sequence[str]], Awaitable[Reading]] = read_since
         doorbell.listen(self.wake)
 
     def wake(self) -> None:
@@ -147,6 +152,8 @@ class Reader:
                     if not self._router and not self._positioned.is_set():
                         continue
                 await self._read(connection)
+                if self._fruitless > _FRUITLESS:
+                    await asyncio.sleep(_FRUITLESS_PAUSE_SECONDS)
         finally:
             connection.terminate()
 
@@ -193,10 +200,35 @@ class Reader:
             self._turn = None
 
     async def _read_since(self, connection: Any, previous: Position) -> None:
+        reading: Reading | None = None
+        if self._fruitless >= _FRUITLESS:
+            reading = await self._read_log(connection, previous)
+        if reading is None or reading.is_fruitful:
+            reading, found = await self._read_all(connection, previous)
+        else:
+            found = {}
+        self._fruitless = 0 if reading.is_fruitful else self._fruitless + 1
+        await self._pass_on(connection, reading, found)
+
+    async def _read_log(self, connection: Any, previous: Position) -> Reading:
+        """Return what has changed of what is followed."""
+        async with asyncio.timeout(self.patience_seconds):
+            tables: set[str] = set()
+            while True:
+                # Who began to follow another table meanwhile may have a snapshot that is older than
+                # this one, and is told the rest of it from here.
+                tables |= self._router.tables()
+                reading = await self.read_since(connection, previous, sorted(tables))
+                if self._router.tables() <= tables:
+                    return reading
+
+    async def _read_all(
+        self, connection: Any, previous: Position
+    ) -> tuple[Reading, dict[Any, Pieces]]:
+        """Return what has changed, and the records as they are now, read in one transaction."""
         # Not `connection.transaction()`, whose end would wait for a connection that is frozen.
         await connection.execute(_BEGIN, timeout=self.patience_seconds)
-        async with asyncio.timeout(self.patience_seconds):
-            reading = await self.read_since(connection, previous)
+        reading = await self._read_log(connection, previous)
         found: dict[Any, Pieces] = {}
         if reading.deltas:
             async with asyncio.timeout(_RECORDS_PATIENCE * self.patience_seconds):
@@ -205,6 +237,9 @@ class Reader:
                 except TooLargeError:
                     reading = replace(reading, too_many=True)
         await connection.execute("COMMIT", timeout=self.patience_seconds)
+        return reading, found
+
+    async def _pass_on(self, connection: Any, reading: Reading, found: dict[Any, Pieces]) -> None:
         self._failures = 0
         before = self.cursor
         renewed = "" in reading.emptied

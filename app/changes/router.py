@@ -94,6 +94,10 @@ class Router:
         if not of_table.count:
             del self._tables[name]
 
+    def tables(self) -> set[str]:
+        """Return the tables to which there are subscriptions."""
+        return set(self._tables)
+
     def follows(self, table: str) -> bool:
         """Tell whether any subscription is to this table."""
         return table in self._tables

@@ -160,7 +160,7 @@ BEGIN
     IF had_rows AND EXISTS (SELECT FROM pg_trigger
                             WHERE tgrelid = to_regclass(format('public.%I', parent))
                               AND tgname = 'datastore_changes_truncate') THEN
-        INSERT INTO changes (table_name, op, record_id) VALUES (parent, 'T', '');
+        INSERT INTO changes (table_name, op) VALUES (parent, 'T');
         PERFORM pg_notify('datastore_changes', '');
     END IF;
 END

@@ -14,7 +14,7 @@ BEGIN
         database_oid = excluded.database_oid, table_oid = excluded.table_oid, pruned = NULL;
     DELETE FROM changes;
     DELETE FROM feed_marks;
-    INSERT INTO changes (table_name, op, record_id) VALUES ('', 'T', '');
+    INSERT INTO changes (table_name, op) VALUES ('', 'T');
     PERFORM pg_notify('datastore_changes', '');
     RETURN renewed;
 END

@@ -4,6 +4,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     name text := (SELECT relname FROM pg_class WHERE oid = watched);
 BEGIN
-    EXECUTE format('DROP FUNCTION IF EXISTS %I() CASCADE', 'datastore_changes_' || name);
+    EXECUTE format('DROP TRIGGER IF EXISTS datastore_changes_truncate ON %s', watched);
+    EXECUTE format('DROP FUNCTION IF EXISTS %I(), %I(), %I() CASCADE', 'datastore_inserted_' || name,
+                   'datastore_updated_' || name, 'datastore_deleted_' || name);
 END
 $$;

@@ -1,90 +1,157 @@
--- Has the changes of a table logged in `changes`: for each inserted, updated or deleted record one
--- narrow row, for a TRUNCATE one in all. `keys` are the columns whose former values are kept when a
+-- Has the changes of a table logged in `changes`: for each statement one narrow row that names the
+-- records it inserted, updated or deleted (more where they are many, or were not all changed alike),
+-- for a TRUNCATE one that names none. `keys` are the columns whose former values are kept when a
 -- record is deleted or leaves a filter, `withheld` those whose changes are nobody's business, `id` those
 -- that make up a record's id. To be called again when the table gets or loses columns: what the
 -- triggers run is written out here for the columns of this moment, which is several times faster than
 -- comparing rows as JSON.
 --
--- The join of old and new rows must not become a nested loop: the plan is kept, and the first update
--- of a session may have been of one row.
+-- A setting of a function is set and taken back at each call, so those for INSERT and DELETE have none:
+-- they run with the owner's rights and the caller's search_path, hence every table, function and
+-- operator in them is named with its schema. IS DISTINCT FROM cannot be, so that for UPDATE sets the path.
 CREATE OR REPLACE FUNCTION datastore_watch(
     watched regclass, keys text[], withheld text[] DEFAULT '{}', id text[] DEFAULT '{id}'
 ) RETURNS void
 LANGUAGE plpgsql AS $watch$
 DECLARE
     name text := (SELECT relname FROM pg_class WHERE oid = watched);
-    function_name text := 'datastore_changes_' || name;
-    old_id text := (SELECT string_agg(format('o.%I::text', c), ' || ''/'' || ' ORDER BY n)
+    -- So many records at most in one row of `changes`.
+    most CONSTANT integer := 100;
+    glue CONSTANT text := ' OPERATOR(pg_catalog.||) ''/'' OPERATOR(pg_catalog.||) ';
+    old_id text := (SELECT string_agg(format('o.%I::pg_catalog.text', c), glue ORDER BY n)
                     FROM unnest(id) WITH ORDINALITY AS i (c, n));
-    new_id text := (SELECT string_agg(format('n.%I::text', c), ' || ''/'' || ' ORDER BY n)
+    new_id text := (SELECT string_agg(format('n.%I::pg_catalog.text', c), glue ORDER BY n)
                     FROM unnest(id) WITH ORDINALITY AS i (c, n));
     same text := (SELECT string_agg(format('n.%1$I = o.%1$I', c), ' AND ' ORDER BY n)
                   FROM unnest(id) WITH ORDINALITY AS i (c, n));
-    old_keys text := (SELECT string_agg(format('%1$L, o.%1$I', c), ', ' ORDER BY c COLLATE "C")
-                      FROM unnest(keys) AS k (c));
-    moved text := (SELECT string_agg(format('n.%1$I IS DISTINCT FROM o.%1$I', c), ' OR '
-                                     ORDER BY c COLLATE "C")
-                   FROM unnest(keys) AS k (c));
+    old_keys text := (
+        SELECT format('pg_catalog.jsonb_build_object(%s)',
+                      string_agg(format('%1$L, o.%1$I', c), ', ' ORDER BY c COLLATE "C"))
+        FROM unnest(keys) AS k (c));
+    key_columns text := (SELECT string_agg(format('o.%I AS %I', c, 'former_' || c), ', ' ORDER BY c COLLATE "C")
+                         FROM unnest(keys) AS k (c));
+    kept_keys text := (
+        SELECT format('jsonb_build_object(%s)',
+                      string_agg(format('%L, r.%I', c, 'former_' || c), ', ' ORDER BY c COLLATE "C"))
+        FROM unnest(keys) AS k (c));
     differing text := (
         SELECT string_agg(
             format('CASE WHEN n.%1$I IS DISTINCT FROM o.%1$I THEN %1$L END', attname),
-            E',\n                   ' ORDER BY attname COLLATE "C")
+            E',\n            ' ORDER BY attname COLLATE "C")
         FROM pg_attribute
         WHERE attrelid = watched AND attnum > 0 AND NOT attisdropped AND attname <> ALL (withheld));
-    event text;
-    transition text;
+    -- A server rings after its commit, once for many: a NOTIFY here makes commits queue up.
+    bell CONSTANT text := $bell$
+    IF FOUND AND coalesce(pg_catalog.current_setting('datastore.doorbell', true), '')
+                 OPERATOR(pg_catalog.<>) 'server' THEN
+        PERFORM pg_catalog.pg_notify('datastore_changes', '');
+    END IF;
+    RETURN NULL;
+END
+$body$ $bell$;
 BEGIN
     EXECUTE format($function$
 CREATE OR REPLACE FUNCTION %1$I() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = public, pg_temp
-SET enable_nestloop = off
-AS $body$
-DECLARE
-    logged bigint;
+LANGUAGE plpgsql SECURITY DEFINER AS $body$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO changes (table_name, op, record_id)
-        SELECT %2$L, 'I', %3$s FROM new_rows n;
-    ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO changes (table_name, op, record_id, columns, keys)
-        SELECT %2$L, c.op, c.record_id, CASE c.op WHEN 'U' THEN c.columns END,
-               CASE WHEN c.op = 'D' OR c.op = 'U' AND c.moved THEN c.keys END
-        FROM (
-            SELECT CASE WHEN o.%9$I IS NULL THEN 'I' WHEN n.%9$I IS NULL THEN 'D' ELSE 'U' END AS op,
-                   coalesce(%3$s, %4$s) AS record_id,
-                   array_remove(ARRAY[
-                   %5$s
-                   ], NULL) AS columns,
-                   %6$s AS moved,
-                   jsonb_build_object(%7$s) AS keys
-            FROM old_rows o FULL JOIN new_rows n ON %8$s
-        ) c
-        WHERE c.op <> 'U' OR c.columns <> '{}';
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO changes (table_name, op, record_id, keys)
-        SELECT %2$L, 'D', %4$s, jsonb_build_object(%7$s) FROM old_rows o;
-    ELSE
-        INSERT INTO changes (table_name, op, record_id) VALUES (%2$L, 'T', '');
+    INSERT INTO public.changes (table_name, op, record_ids)
+    SELECT %2$L, 'I', r.ids
+    FROM (SELECT ARRAY(SELECT %3$s FROM new_rows n LIMIT %4$s + 1) AS ids OFFSET 0) r
+    WHERE pg_catalog.cardinality(r.ids) OPERATOR(pg_catalog.>) 0
+      AND pg_catalog.cardinality(r.ids) OPERATOR(pg_catalog.<=) %4$s;
+    IF NOT FOUND THEN
+        -- There was nothing, or too much for one row.
+        INSERT INTO public.changes (table_name, op, record_ids)
+        SELECT %2$L, 'I', pg_catalog.array_agg(r.id ORDER BY r.place)
+        FROM (SELECT %3$s, pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1
+              FROM new_rows n) r (id, place)
+        GROUP BY r.place OPERATOR(pg_catalog./) %4$s
+        ORDER BY r.place OPERATOR(pg_catalog./) %4$s;
+    END IF;%5$s$function$,
+        'datastore_inserted_' || name, name, new_id, most, bell);
+    EXECUTE format($function$
+CREATE OR REPLACE FUNCTION %1$I() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $body$
+BEGIN
+    INSERT INTO public.changes (table_name, op, record_ids, keys)
+    SELECT %2$L, 'D', pg_catalog.array_agg(r.id ORDER BY r.place),
+           pg_catalog.array_agg(r.keys ORDER BY r.place)
+    FROM (SELECT %3$s, %4$s, pg_catalog.row_number() OVER () OPERATOR(pg_catalog.-) 1
+          FROM old_rows o) r (id, keys, place)
+    GROUP BY r.place OPERATOR(pg_catalog./) %5$s;%6$s$function$,
+        'datastore_deleted_' || name, name, old_id, old_keys, most, bell);
+    EXECUTE format($function$
+CREATE OR REPLACE FUNCTION %1$I() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $body$
+DECLARE
+    records bigint;
+    one_id text;
+    one_columns text[];
+BEGIN
+    SELECT count(*) INTO records FROM (SELECT FROM new_rows LIMIT 2) r;
+    IF records = 0 THEN
+        RETURN NULL;
+    ELSIF records = 1 THEN
+        SELECT %4$s, array_remove(ARRAY[
+            %5$s], NULL)
+        INTO one_id, one_columns FROM old_rows o, new_rows n WHERE %3$s;
     END IF;
-    GET DIAGNOSTICS logged = ROW_COUNT;
-    -- A server rings after its commit, once for many: a NOTIFY here makes commits queue up.
-    IF logged > 0 AND current_setting('datastore.doorbell', true) IS DISTINCT FROM 'server' THEN
+    IF one_columns = '{}' THEN
+        RETURN NULL;
+    ELSIF one_columns && %6$L THEN
+        INSERT INTO changes (table_name, op, record_ids, columns, keys)
+        SELECT %2$L, 'U', ARRAY[one_id], one_columns, ARRAY[%13$s] FROM old_rows o;
+    ELSIF one_columns IS NOT NULL THEN
+        INSERT INTO changes (table_name, op, record_ids, columns)
+        VALUES (%2$L, 'U', ARRAY[one_id], one_columns);
+    ELSE
+        -- Many, or one whose id was changed.
+        INSERT INTO changes (table_name, op, record_ids, columns, keys)
+        SELECT %2$L, r.op, array_agg(r.id), r.columns,
+               CASE WHEN r.moved THEN array_agg(CASE WHEN r.moved THEN %8$s END) END
+        FROM (
+            SELECT c.*, c.op = 'D' OR c.op = 'U' AND c.columns && %6$L AS moved,
+                   row_number() OVER () AS place
+            FROM (
+                SELECT CASE WHEN o.%12$I IS NULL THEN 'I' WHEN n.%12$I IS NULL THEN 'D' ELSE 'U' END AS op,
+                       coalesce(%4$s, %9$s) AS id,
+                       CASE WHEN %3$s THEN array_remove(ARRAY[
+            %5$s], NULL) END AS columns,
+                       %7$s
+                FROM old_rows o FULL JOIN new_rows n ON %3$s OFFSET 0
+            ) c
+            WHERE c.op <> 'U' OR c.columns <> '{}'
+        ) r
+        GROUP BY r.op, r.columns, r.moved, r.place / %10$s;
+    END IF;%11$s$function$,
+        'datastore_updated_' || name, name, same, new_id, differing, keys, key_columns, kept_keys,
+        old_id, most, bell, id[1], old_keys);
+    EXECUTE format(
+        'CREATE OR REPLACE TRIGGER datastore_changes_insert AFTER INSERT ON %1$s'
+        ' REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION %2$I();'
+        'CREATE OR REPLACE TRIGGER datastore_changes_update AFTER UPDATE ON %1$s'
+        ' REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION %3$I();'
+        'CREATE OR REPLACE TRIGGER datastore_changes_delete AFTER DELETE ON %1$s'
+        ' REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION %4$I();'
+        'CREATE OR REPLACE TRIGGER datastore_changes_truncate AFTER TRUNCATE ON %1$s'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION datastore_truncated()',
+        watched, 'datastore_inserted_' || name, 'datastore_updated_' || name,
+        'datastore_deleted_' || name);
+END
+$watch$;
+
+-- Tells that a watched table was emptied.
+CREATE OR REPLACE FUNCTION datastore_truncated() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO changes (table_name, op) VALUES (TG_TABLE_NAME, 'T');
+    -- As the others do.
+    IF current_setting('datastore.doorbell', true) IS DISTINCT FROM 'server' THEN
         PERFORM pg_notify('datastore_changes', '');
     END IF;
     RETURN NULL;
 END
-$body$
-$function$, function_name, name, new_id, old_id, differing, moved, old_keys, same, id[1]);
-    FOR event, transition IN VALUES
-        ('insert', 'REFERENCING NEW TABLE AS new_rows'),
-        ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
-        ('delete', 'REFERENCING OLD TABLE AS old_rows'),
-        ('truncate', '')
-    LOOP
-        EXECUTE format(
-            'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %I()',
-            'datastore_changes_' || event, event, watched, transition, function_name);
-    END LOOP;
-END
-$watch$;
+$$;

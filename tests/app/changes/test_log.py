@@ -5,6 +5,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -43,7 +44,7 @@ async def add(sql: Any, path: str) -> str:
 
 
 async def ids_since(sql: Any, position: Position) -> list[str]:
-    return [delta.id for delta in (await read_since(sql, position)).deltas]
+    return [delta.id for delta in (await read_since(sql, position, ["contents"])).deltas]
 
 
 async def test_what_becomes_visible_late_is_found_late_and_once(sql, other):
@@ -53,10 +54,10 @@ async def test_what_becomes_visible_late_is_found_late_and_once(sql, other):
     await slow.start()
     late = await add(other, "late")
     early = await add(sql, "early")
-    first = await read_since(sql, start)
+    first = await read_since(sql, start, ["contents"])
     assert [delta.id for delta in first.deltas] == [early]
     await slow.commit()
-    second = await read_since(sql, first.position)
+    second = await read_since(sql, first.position, ["contents"])
     assert [delta.id for delta in second.deltas] == [late]
     assert await ids_since(sql, second.position) == []
     assert sorted(await ids_since(sql, start)) == sorted([late, early])
@@ -77,8 +78,8 @@ async def test_ids_given_out_again_after_a_crash_are_new(sql):
 async def test_a_deletion_keeps_what_filters_compare(sql):
     content = await add(sql, "a/b")
     await sql.execute("DELETE FROM contents WHERE id = $1", content)
-    row = await sql.fetchrow("SELECT keys, columns FROM changes WHERE op = 'D'")
-    assert json.loads(row["keys"]) == {
+    (keys,) = await sql.fetchval("SELECT keys FROM changes WHERE op = 'D'")
+    assert json.loads(keys) == {
         "id": content,
         "parent_id": None,
         "path": "a/b",
@@ -90,9 +91,165 @@ async def test_a_changed_id_is_a_deletion_and_an_insertion(sql):
     content = await add(sql, "a")
     new = await sql.fetchval("UPDATE contents SET id = gen_random_uuid() RETURNING id::text")
     rows = await sql.fetch(
-        "SELECT op, record_id FROM changes WHERE xid = (SELECT max(xid) FROM changes)"
+        "SELECT op, unnest(record_ids) AS record_id FROM changes"
+        " WHERE xid = (SELECT max(xid) FROM changes)"
     )
     assert {(row["op"], row["record_id"]) for row in rows} == {("D", content), ("I", new)}
+
+
+async def test_a_statement_is_a_row_and_a_long_one_several(sql):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    for count, rows in ((1, 1), (100, 1), (101, 2), (250, 3)):
+        before = await read_position(sql)
+        log = await sql.fetchval("SELECT count(*) FROM changes")
+        added = await sql.fetch(
+            "INSERT INTO contents (id, path, name, type)"
+            " SELECT gen_random_uuid(), $1 || n, 'n', 'file' FROM generate_series(1, $2::int) n"
+            " RETURNING id::text",
+            f"{count}/",
+            count,
+        )
+        assert await sql.fetchval("SELECT count(*) FROM changes") == log + rows
+        # In the order in which they were inserted, by which a kernel's outputs go.
+        assert await ids_since(sql, before) == [row["id"] for row in added]
+
+
+async def test_what_was_not_changed_alike_is_told_apart(sql):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    ids = [await add(sql, name) for name in ("a", "b", "c", "d")]
+    start = await read_position(sql)
+    await sql.execute(
+        "UPDATE contents SET size = CASE WHEN path IN ('a', 'b') THEN 1 END,"
+        " path = CASE path WHEN 'b' THEN 'B' ELSE path END,"
+        " id = CASE path WHEN 'c' THEN gen_random_uuid() ELSE id END"
+    )
+    found = {delta.id: delta for delta in (await read_since(sql, start, ["contents"])).deltas}
+    new = await sql.fetchval("SELECT id::text FROM contents WHERE path = 'c'")
+    assert set(found) == {*ids[:3], new}
+    assert found[ids[0]].changed == {"size"}
+    assert found[ids[0]].former == []
+    assert found[ids[1]].changed == {"path", "size"}
+    assert [former["path"] for former in found[ids[1]].former] == ["b"]
+    assert found[ids[2]].deleted
+    assert [former["path"] for former in found[ids[2]].former] == ["c"]
+    assert found[new].inserted
+    await sql.execute("UPDATE contents SET path = path || '!' WHERE path IN ('a', 'd')")
+    await sql.execute("DELETE FROM contents")
+    found = {delta.id: delta for delta in (await read_since(sql, start, ["contents"])).deltas}
+    assert [former["path"] for former in found[ids[0]].former] == ["a", "a!"]
+    assert [former["path"] for former in found[ids[3]].former] == ["d", "d!"]
+    assert found[ids[1]].deleted
+
+
+async def test_a_reading_is_of_some_tables_and_of_the_position_of_all(sql):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    start = await read_position(sql)
+    content = await add(sql, "a")
+    await sql.execute("INSERT INTO groups (id, name) VALUES (gen_random_uuid(), 'g')")
+    await sql.execute("TRUNCATE presence")
+    end = await read_position(sql)
+    reading = await read_since(sql, start, ["contents"])
+    assert [delta.id for delta in reading.deltas] == [content]
+    assert reading.emptied == {"presence"}
+    assert reading.position == replace(end, snapshot=reading.position.snapshot)
+    nothing = await read_since(sql, start, ["kernels"])
+    assert not nothing.deltas
+    assert nothing.position.last_id == end.last_id
+    assert await cursor_state(sql, nothing.position) == "ok"
+
+
+async def test_a_reading_says_when_there_is_too_much(sql):
+    await sql.execute("SELECT datastore_feed_epoch()")
+    start = await read_position(sql)
+    await sql.execute(
+        "INSERT INTO contents (id, path, name, type)"
+        " SELECT gen_random_uuid(), n::text, 'n', 'file' FROM generate_series(1, 950) n"
+    )
+    assert len((await read_since(sql, start, ["contents"], 950)).deltas) == 950
+    for limit in (949, 900, 100, 3):
+        reading = await read_since(sql, start, ["contents"], limit)
+        assert reading.too_many
+        assert not reading.deltas
+    many = "SELECT sum(cardinality(record_ids)) FROM datastore_changes_since($1, $2, 300, $3)"
+    read = await sql.fetchval(
+        many.replace("$1", "$1::text::pg_snapshot").replace("$2", "$2::text::xid8"),
+        start.snapshot,
+        str(start.last_xid),
+        ["contents"],
+    )
+    assert read <= 500
+
+
+async def test_triggers_run_nothing_of_the_writers(sql):
+    """They have the owner's rights, and the writer's search_path."""
+    await sql.execute(
+        """
+        CREATE ROLE intruder LOGIN;
+        CREATE SCHEMA trap AUTHORIZATION intruder;
+        GRANT INSERT, UPDATE, DELETE, SELECT ON contents, presence TO intruder;
+        ALTER TABLE contents DISABLE ROW LEVEL SECURITY;
+        """
+    )
+    try:
+        # Each name that the triggers use, as the intruder would like to have it understood.
+        await sql.execute(
+            """
+            SET ROLE intruder;
+            SET search_path = trap, pg_catalog, public;
+            CREATE TABLE changes (table_name text, op text, record_ids text[],
+                columns text[], keys jsonb[]);
+            CREATE FUNCTION caught() RETURNS void LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'caught as %', current_user; END $$;
+            """
+        )
+        operators = await sql.fetch(
+            "SELECT o.oprname AS name, format_type(o.oprleft, NULL) AS a,"
+            " format_type(o.oprright, NULL) AS b, format_type(o.oprresult, NULL) AS result"
+            " FROM pg_operator o"
+            " WHERE o.oprname IN ('=', '<>', '<', '>', '<=', '>=', '||', '-', '/', '&&')"
+            " AND o.oprleft <> 0 AND o.oprresult <> 0"
+            " AND o.oprnamespace = 'pg_catalog'::regnamespace"
+            " AND (o.oprleft::regtype::text || o.oprright::regtype::text) !~ 'any|\\[|\"char\"'"
+        )
+        for number, row in enumerate(operators):
+            await sql.execute(
+                f"CREATE FUNCTION trap.o{number}({row['a']}, {row['b']}) RETURNS {row['result']}"
+                f" LANGUAGE plpgsql AS $$ BEGIN PERFORM trap.caught(); RETURN NULL; END $$;"
+                f" CREATE OPERATOR trap.{row['name']} (FUNCTION = trap.o{number},"
+                f" LEFTARG = {row['a']}, RIGHTARG = {row['b']})"
+            )
+        assert len(operators) > 100
+        for name, arguments, result in (
+            ("pg_notify", "text, text", "void"),
+            ("current_setting", "text, boolean", "text"),
+            ("cardinality", "text[]", "integer"),
+            ("row_number", "", "bigint"),
+            ("array_agg", "text[]", "text[]"),
+            ("count", "", "bigint"),
+        ):
+            await sql.execute(
+                f"CREATE FUNCTION trap.{name}({arguments}) RETURNS {result} LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM trap.caught(); END $$"
+            )
+        with pytest.raises(asyncpg.RaiseError, match="caught as intruder"):
+            await sql.fetchval("SELECT 1::bigint = 1::bigint")
+        await sql.execute("SET search_path = trap, pg_catalog, public")
+        await sql.execute(
+            "INSERT INTO public.contents (id, path, name, type)"
+            " SELECT pg_catalog.gen_random_uuid(), n::text, 'n', 'file'"
+            " FROM pg_catalog.generate_series(1, 150) n"
+        )
+        await sql.execute("UPDATE public.contents SET size = 1")
+        await sql.execute("DELETE FROM public.contents")
+        await sql.execute("RESET search_path; RESET ROLE")
+        logged = (
+            "SELECT op, sum(cardinality(record_ids)) FROM changes WHERE table_name = 'contents'"
+        )
+        assert dict(await sql.fetch(f"{logged} GROUP BY op")) == {"I": 150, "U": 150, "D": 150}
+    finally:
+        await sql.execute(
+            "RESET search_path; RESET ROLE; DROP OWNED BY intruder; DROP ROLE intruder"
+        )
 
 
 async def test_nothing_is_logged_for_what_is_nobodys_business(sql):
@@ -153,7 +310,8 @@ async def add_past(sql: Any, days: float = 3) -> Position:
         str(now - timedelta(days=days - 1)),
     )
     await sql.execute(
-        "INSERT INTO changes (at, table_name, op, record_id) VALUES ($1, 'contents', 'I', 'past')",
+        "INSERT INTO changes (at, table_name, op, record_ids)"
+        " VALUES ($1, 'contents', 'I', '{past}')",
         now - timedelta(days=days),
     )
     return await read_position(sql)
@@ -175,8 +333,8 @@ async def test_a_partition_goes_when_all_its_changes_were_void(sql, other):
     await writer.start()
     # Written into the past, as by a clock that was put back; visible late.
     await other.execute(
-        "INSERT INTO changes (at, table_name, op, record_id)"
-        " VALUES (now() - interval '3 days', 'contents', 'I', 'late')"
+        "INSERT INTO changes (at, table_name, op, record_ids)"
+        " VALUES (now() - interval '3 days', 'contents', 'I', '{late}')"
     )
     assert await prune(sql) == []  # notes a snapshot
     await asyncio.sleep(_RETENTION.total_seconds() * 1.5)
@@ -196,14 +354,16 @@ async def test_a_partition_goes_when_all_its_changes_were_void(sql, other):
     assert await prune(sql) == ["changes_past"]
     assert await cursor_state(sql, await read_position(sql)) == "ok"
     # Today's are void as well, and stay with their partition.
-    assert await sql.fetchval("SELECT count(*) FROM changes WHERE record_id = $1", today) == 1
+    assert (
+        await sql.fetchval("SELECT count(*) FROM changes WHERE $1 = ANY (record_ids)", today) == 1
+    )
 
 
 async def test_a_new_partition_is_not_read_whole(sql):
     """It has no statistics yet."""
     await sql.execute(
-        "INSERT INTO changes (table_name, op, record_id)"
-        " SELECT 'contents', 'I', n::text FROM generate_series(1, 5000) n"
+        "INSERT INTO changes (table_name, op, record_ids)"
+        " SELECT 'contents', 'I', ARRAY[n::text] FROM generate_series(1, 5000) n"
     )
     start = await read_position(sql)
     added = await add(sql, "a")
@@ -264,8 +424,8 @@ async def test_changes_of_a_wrong_clock_are_pruned_too(sql):
     await sql.execute("SELECT datastore_feed_epoch()")
     for at in ("1970-01-02", "2100-01-01"):
         await sql.execute(
-            "INSERT INTO changes (at, table_name, op, record_id)"
-            f" VALUES ('{at}', 'contents', 'I', 'x')"
+            "INSERT INTO changes (at, table_name, op, record_ids)"
+            f" VALUES ('{at}', 'contents', 'I', '{{x}}')"
         )
     assert await homes(sql) >= {"changes_default"}
     for _ in range(3):

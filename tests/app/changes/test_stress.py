@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,12 @@ async def test_every_client_ends_with_what_the_table_holds(
     assert wrong == []
 
 
-async def _since_last_id(connection: Any, previous: Position) -> Reading:
+async def _since_last_id(connection: Any, previous: Position, _: Sequence[str]) -> Reading:
     """The reader that everybody writes first: what has a larger id than the last one seen."""
     rows = await connection.fetch(
-        "SELECT pg_current_snapshot()::text AS snapshot, c.xid::text AS xid, c.id, c.at,"
-        " c.table_name, c.op, c.record_id, c.columns, c.keys::text AS keys"
+        "SELECT pg_current_snapshot()::text AS snapshot, coalesce(c.xid::text, '0') AS last_xid,"
+        " c.id AS last_id, c.at AS last_at, c.xid::text AS xid, c.id, c.table_name, c.op,"
+        " c.record_ids, c.columns, c.keys::text[] AS keys"
         " FROM (SELECT) AS always LEFT JOIN"
         " (SELECT * FROM changes WHERE id > $1 ORDER BY id) AS c ON true",
         previous.last_id,
