@@ -17,6 +17,8 @@ from sqlalchemy.types import TypeDecorator
 
 ESCAPE = "\ufdd0"
 
+# Made once: `json.dumps` makes one for each value when it is told anything.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _UNSTORABLE = re.compile(f"[\x00\ud800-\udfff{ESCAPE}]")
 _ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
 _NUMBER_NAMES = {f"{ESCAPE}NaN": math.nan, f"{ESCAPE}Inf": math.inf, f"{ESCAPE}-Inf": -math.inf}
@@ -82,13 +84,11 @@ def dumps(value: Any) -> str:
     unstorable in it is walked.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except ValueError:
         text = ""
     if not text or "\\u0000" in text or _UNSTORABLE.search(text):
-        return json.dumps(
-            encode_json(value), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        )
+        return _ENCODER.encode(encode_json(value))
     return text
 
 

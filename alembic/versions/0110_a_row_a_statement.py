@@ -4,7 +4,7 @@ Why: a row for each record cost up to a third of what was written. The log begin
 void (`must_refetch`, reason `epoch`) and nothing is copied.
 
 Revision ID: 0110
-Revises: 0095
+Revises: 0105
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import UserDefinedType
 
 revision = "0110"
-down_revision = "0095"
+down_revision = "0105"
 branch_labels = None
 depends_on = None
 

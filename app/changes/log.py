@@ -161,7 +161,7 @@ class Row:
 
 def row_of(table: str, record: Any) -> tuple[str, Row]:
     """Return the id and row of what a query with `FeedTable.selected` columns answered."""
-    keys = TABLES[table].published.keys
+    keys = TABLES[table].keys
     values = {name: record[1 + number] for number, name in enumerate(keys)}
     return record[0], Row(values, tuple(clean(text) for text in record[1 + len(keys) :]))
 

@@ -82,6 +82,8 @@ class FeedTable:
     published: Published
     ids: tuple[Column[Any], ...]
     default_columns: Columns
+    # As `published.keys`, which are sorted anew each time.
+    keys: Columns
     _known: frozenset[str] = field(repr=False)
 
     def columns(self, wanted: Any) -> Columns:
@@ -161,7 +163,7 @@ class FeedTable:
 
     def selected(self, column_sets: Sequence[Columns]) -> list[ColumnElement[Any]]:
         """The id, the filter columns as routing compares them, and JSON for each column set."""
-        keys = [_as_key(self.table.c[name]) for name in self.published.keys]
+        keys = [_as_key(self.table.c[name]) for name in self.keys]
         return [
             self.id_text().label("record_id"),
             *(key.label(f"key_{number}") for number, key in enumerate(keys)),
@@ -349,6 +351,7 @@ def _feed_tables() -> dict[str, FeedTable]:
                 published,
                 tuple(table.c[name] for name in published.id),
                 published.sent,
+                published.keys,
                 frozenset((*published.sent, *published.announced)),
             )
     return dict(sorted(found.items()))

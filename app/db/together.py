@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Insert, Update, bindparam, insert, update
+from sqlalchemy import BindParameter, Insert, Update, bindparam, func, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Write = Insert | Update
@@ -29,6 +30,17 @@ def parameters(table: Any, values: dict[str, Any]) -> dict[str, Any]:
 def row_insert(table: Any, columns: Iterable[str]) -> Insert:
     """Return the insertion of a row with values for these columns, as `parameters` makes them."""
     return insert(table).values({column: parameter(table, column) for column in columns})
+
+
+def rows_insert(table: Any, columns: Iterable[str]) -> Insert:
+    """Return the insertion of many rows: each column's name is the parameter of its values.
+
+    One statement whatever their number, and so one call of the triggers, one row of the change log.
+    """
+    names = tuple(columns)
+    values = (bindparam(name, type_=ARRAY(table.c[name].type, dimensions=1)) for name in names)
+    rows = func.unnest(*values).table_valued(*names).render_derived("given")
+    return insert(table).from_select(names, select(*(rows.c[name] for name in names)))
 
 
 def row_update(table: Any, columns: Iterable[str]) -> Update:

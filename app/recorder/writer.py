@@ -20,7 +20,7 @@ from sqlalchemy import Select, Update, UpdateBase, case, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
-from app.db.together import parameter, parameters, row_insert, row_update
+from app.db.together import parameter, parameters, row_insert, row_update, rows_insert
 from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
 from app.errors import NotFoundError
@@ -266,12 +266,14 @@ class BatchWriter:
         for change, values in _execution_changes(rows):
             await tx.write_with_others(change, values)
         await self._change_outputs(tx, rows)
-        outputs = [_output_parameters(row) for row in rows.outputs]
-        if len(outputs) == 1:
-            await tx.write_with_others(_INSERT_OUTPUT, outputs[0])
-        elif outputs:
+        for row in rows.outputs:
+            row["text"] = None if row["text"] is None else "".join(row["text"])
+        if len(rows.outputs) == 1:
+            await tx.write_with_others(_INSERT_OUTPUT, parameters(_OUTPUTS, _only(rows.outputs)))
+        elif rows.outputs:
             await tx.write_now()  # what takes former outputs out of cells must not take these
-            await (await tx.connection()).execute(_INSERT_OUTPUT, outputs)
+            given = {name: [row[name] for row in rows.outputs] for name in _OUTPUT_COLUMNS}
+            await (await tx.connection()).execute(_INSERT_OUTPUTS, given)
         await self._write_inputs(tx, rows)
         if rows.comms:
             comms = CommWriter(tx, self._kernel_id, self._retention)
@@ -388,13 +390,12 @@ _OUTPUT_COLUMNS = (
     "cleared_at",
 )
 _INSERT_OUTPUT = row_insert(_OUTPUTS, _OUTPUT_COLUMNS)
+_INSERT_OUTPUTS = rows_insert(_OUTPUTS, _OUTPUT_COLUMNS)
 
 
-def _output_parameters(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of an output's insertion, its pieces of text joined."""
-    text = row["text"]
-    values = {column: row[column] for column in _OUTPUT_COLUMNS}
-    return parameters(_OUTPUTS, {**values, "text": None if text is None else "".join(text)})
+def _only(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the columns of the one output there is."""
+    return {column: outputs[0][column] for column in _OUTPUT_COLUMNS}
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:

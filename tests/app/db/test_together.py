@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import event, select
 
 from app.db.engine import Database
-from app.db.together import parameters, row_insert, row_update
-from models import Group, User
+from app.db.together import parameters, row_insert, row_update, rows_insert
+from models import Change, Group, Output, User
+from models.executions import KEPT
 from tests.kernels import execute, run, start_kernel, until
 
 USERS: Any = User.__table__
@@ -88,3 +89,30 @@ async def test_a_short_execution_is_written_with_two_statements(client):
         await until(lambda: len(noted) > 1)
         await client.app.state.kernels.get(kernel).recorder.drain()
     assert noted == ["INSERT INTO", "WITH part_0"]
+
+
+async def test_many_rows_are_one_statement_in_order_and_as_they_were(database):
+    """Lists whose first element is a list, nothing, and text that PostgreSQL cannot hold."""
+    outputs: Any = Output.__table__
+    names = ("partition_id", "seq", "output_type", "text", "data", "traceback", "size_bytes")
+    rows = [
+        (KEPT, 0, "error", text, data, traceback, n)
+        for n, (text, data, traceback) in enumerate(
+            [
+                ("a\0b", {"x": ["\0", 1.5]}, [["a"], "b"]),
+                (None, None, None),
+                ("\ud800", {}, []),
+                *[("c", None, None)] * 60,
+            ]
+        )
+    ]
+    many = rows_insert(outputs, names)
+    given = {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    async with database.transaction(as_server=True) as tx:
+        await (await tx.connection()).execute(many, given)
+    query = select(*(outputs.c[name] for name in names)).order_by(outputs.c.id)
+    async with database.read(as_server=True) as tx:
+        assert [tuple(row) for row in await tx.execute(query)] == rows
+        logged = await tx.scalars(select(Change.record_ids).where(Change.table_name == "outputs"))
+        ids = await tx.scalars(select(outputs.c.id).order_by(outputs.c.id))
+        assert logged.all() == [[str(number) for number in ids]]
