@@ -40,7 +40,9 @@ log = logging.getLogger(__name__)
 
 # What one catching up may take: beyond it a snapshot is shorter.
 _CATCH_UP_CHANGES = 20_000
-_RETRY_SECONDS = 0.3
+# Between attempts to read: what failed since the database was away succeeds soon, what fails for
+# another reason would keep it busy for nothing.
+_RETRY_SECONDS = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 _NAME_CHARACTERS = 100
 # An error repeats what was wrong, which may be long.
 _ERROR_CHARACTERS = 500
@@ -336,6 +338,7 @@ class Feed:
         """
         known = decode(cursor)
         reason = "cursor" if known is None else None
+        failures = 0
         while known is not None:
             if known[0] != self._changes.epoch:
                 reason = "epoch"
@@ -348,7 +351,8 @@ class Feed:
                 self._give_up(behind=behind)
                 if behind:
                     self._lost = max(1, self._lost)
-                await asyncio.sleep(_RETRY_SECONDS)
+                failures += 1
+                await _pause(failures)
         for subscription in subscriptions:
             subscription.cursor = None
         if reason is None:
@@ -421,6 +425,7 @@ class Feed:
                 self.put(frame("subscribed", id=each.name, resumed=False))
             each.refetch = None
         places: dict[Subscription, str | None] = dict.fromkeys(together)
+        failures = 0
         while places:
             await self._drained.wait()
             places = {
@@ -433,8 +438,10 @@ class Feed:
             except LOST as error:
                 log.info("snapshots: %s", error)
                 self._give_up(behind=False)
-                await asyncio.sleep(_RETRY_SECONDS)
+                failures += 1
+                await _pause(failures)
                 continue
+            failures = 0
             self._queue_pages(pages, {each for each, after in places.items() if after is None})
             for each, page in pages.items():
                 if page.next is None:
@@ -503,6 +510,11 @@ class Feed:
             return [], held
         older = [delivery for delivery in held if delivery.position.order <= position.order]
         return older, held[len(older) :]
+
+
+async def _pause(failures: int) -> None:
+    """Wait before the next attempt, the longer the more in a row have failed."""
+    await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 
 
 def _impossible(reading: Reading, router: Router) -> str | None:

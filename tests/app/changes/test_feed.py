@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from app.changes import feed as feed_module
+from app.changes.feed import Feed
 from app.db.doorbell import asyncpg_url
 from app.db.engine import Database
 from app.settings import Settings
@@ -476,3 +480,27 @@ async def test_text_that_postgresql_cannot_hold_arrives_as_it_was(server, sql):
         )
         await follower.until(lambda: user in follower.records["u"])
         assert follower.records["u"][user]["full_name"] == "a\x00b\ud800"
+
+
+async def test_a_snapshot_that_fails_is_tried_again_more_and_more_rarely(server, sql, monkeypatch):
+    content = await add_content(sql, unique("again"))
+    read_pages = Feed._pages
+    times: list[float] = []
+
+    async def fail(feed: Feed, places: Any) -> Any:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) > 5:
+            return await read_pages(feed, places)
+        raise asyncpg.DataError("this cannot be read")
+
+    assert feed_module._RETRY_SECONDS[0] < 1 < feed_module._RETRY_SECONDS[-1]
+    monkeypatch.setattr(feed_module, "_RETRY_SECONDS", (0.02, 0.1, 0.3))
+    monkeypatch.setattr(Feed, "_pages", fail)
+    async with following(
+        server, {"c": {"table": "contents", "where": {"id": content}}}
+    ) as follower:
+        assert content in follower.records["c"]
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert all(
+        pause > wanted for pause, wanted in zip(pauses, (0.02, 0.1, 0.3, 0.3, 0.3), strict=True)
+    )
