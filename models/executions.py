@@ -198,8 +198,8 @@ class Output(Base):
     outputs of their time and go when their partition is dropped, or `KEPT` for those that do not:
     what a file brought, and what a cell still showed when their time was over.
 
-    What a comm's callback said (a widget's observer) belongs to the execution that opened the
-    comm, and has the kernel's `comm_id`; no cell shows it.
+    What a comm's callback said (a widget's observer), or an Output widget took for itself, belongs
+    to the execution that opened the comm, and has the kernel's `comm_id`; no cell shows it.
     """
 
     __tablename__ = "outputs"

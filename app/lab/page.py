@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from jupyter_server import version_info as jupyter_server_version
+from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 from jupyterlab_server.config import LabConfig, get_federated_extensions, get_page_config
 
 from app.lab.assets import Assets
@@ -118,6 +119,8 @@ class Pages:
             "store_id": 0,
             "terminalsAvailable": settings.terminals_enabled,
             "token": "",
+            # What a kernel does for these does not make it busy: it may be stopped in a debugger.
+            "untracked_message_types": _untracked(),
             "wsUrl": "",
         }
         installed = get_page_config(
@@ -150,6 +153,13 @@ class Pages:
                 replaced.update(data["jupyterlab"].get("disabledExtensions", []))
         disabled = config["disabledExtensions"]
         config["disabledExtensions"] = [name for name in disabled if name not in replaced]
+
+
+def _untracked() -> list[str]:
+    """Return the types of messages whose `status` says nothing of whether a kernel is busy."""
+    trait: Any = MappingKernelManager.class_traits()["untracked_message_types"]
+    types: list[str] = trait.make_dynamic_default()
+    return types
 
 
 def _urls(base_url: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _REMEMBERED = 1_000
 # So many of clients' messages may wait for a busy kernel.
 _WAITING = 10_000
+_OUTPUT = ("@jupyter-widgets/output", "OutputModel")
 
 
 @dataclass(slots=True)
@@ -30,6 +31,9 @@ class TrackedComm:
     comm_id: str
     opened_by: "Tracked | None"
     clear_pending: bool = False
+    is_output: bool = False
+    # The request whose outputs an Output widget takes for itself now.
+    takes: str = ""
 
 
 class TrackedComms:
@@ -39,6 +43,7 @@ class TrackedComms:
         self._open: dict[str, TrackedComm] = {}
         self._sent: dict[str, CommRequest] = {}
         self._causes: OrderedDict[str, TrackedComm] = OrderedDict()
+        self._takers: dict[str, list[TrackedComm]] = {}
 
     @property
     def is_full(self) -> bool:
@@ -49,6 +54,16 @@ class TrackedComms:
         """Return the comm whose client's message made the kernel say this."""
         return self._causes.get(message.parent_id or "")
 
+    def taker(self, message: Message) -> TrackedComm | None:
+        """Return the Output widget, the innermost, that takes what the kernel says for itself.
+
+        As in a front end that runs the cell itself: from when the widget's state names the request
+        (`msg_id`) until it does no more, outputs are the widget's and no cell's.
+        https://ipywidgets.readthedocs.io/en/stable/examples/Output%20Widget.html
+        """
+        takers = self._takers.get(message.parent_id or "")
+        return takers[-1] if takers else None
+
     def said(
         self, message: Message, incarnation: int, tracked: "Tracked | None"
     ) -> list[Operation]:
@@ -58,7 +73,8 @@ class TrackedComms:
             return []
         cause = self.cause(message)
         execution = tracked or (cause.opened_by if cause else None)
-        self._note(message.type, str(comm_id), execution)
+        comm = self._note(message.type, str(comm_id), execution)
+        self._take(comm, message)
         msg_id = message.header.get("msg_id")
         return [
             CommEvent(
@@ -100,6 +116,27 @@ class TrackedComms:
         self._open.clear()
         self._sent.clear()
         self._causes.clear()
+        self._takers.clear()
+
+    def _take(self, comm: TrackedComm, message: Message) -> None:
+        """Note whose outputs an Output widget takes, as the kernel says what its state is."""
+        data = message.content.get("data")
+        state = data.get("state") if isinstance(data, dict) else None
+        if not isinstance(state, dict):
+            state = {}
+        if message.type == "comm_open":
+            comm.is_output = (state.get("_model_module"), state.get("_model_name")) == _OUTPUT
+        msg_id = "" if message.type == "comm_close" else state.get("msg_id", comm.takes)
+        if not comm.is_output or not isinstance(msg_id, str) or msg_id == comm.takes:
+            return
+        if comm.takes:
+            former = self._takers[comm.takes]
+            former.remove(comm)
+            if not former:
+                del self._takers[comm.takes]
+        comm.takes = encode_text(msg_id)  # as in parents of messages
+        if comm.takes:
+            self._takers.setdefault(comm.takes, []).append(comm)
 
     def _note(self, msg_type: str, comm_id: str, execution: "Tracked | None") -> TrackedComm:
         comm = self._open.get(comm_id)

@@ -397,6 +397,10 @@ class Tracker:
             tracked.error = output
         return self._append(message, tracked, output, None, message.size_bytes)
 
+    def _speaker(self, message: Message, tracked: Tracked | None) -> Tracked | TrackedComm | None:
+        """Return whose output it is: an Output widget's, an execution's, or a comm's callbacks'."""
+        return self.comms.taker(message) or tracked or self.comms.cause(message)
+
     def _append(
         self,
         message: Message,
@@ -406,7 +410,7 @@ class Tracker:
         size_bytes: int,
     ) -> list[Operation]:
         at = message.received_at
-        speaker: Tracked | TrackedComm | None = tracked or self.comms.cause(message)
+        speaker = self._speaker(message, tracked)
         if speaker is None:
             return [AppendOutput(None, 0, None, output, display_id, size_bytes, at)]
         operations: list[Operation] = []
@@ -429,7 +433,7 @@ class Tracker:
         return operations
 
     def _on_clear_output(self, message: Message, tracked: Tracked | None) -> list[Operation]:
-        speaker: Tracked | TrackedComm | None = tracked or self.comms.cause(message)
+        speaker = self._speaker(message, tracked)
         if speaker is None:
             return []
         speaker.clear_pending = bool(message.content.get("wait"))

@@ -119,6 +119,88 @@ def test_outputs_that_change_look_as_usual(site, windows, notebook):
     window.picture("widgets")
 
 
+TAKES = """
+import time
+import ipywidgets
+from IPython.display import clear_output, display
+out = ipywidgets.Output()
+display(out)
+with out:
+    for i in range(30):
+        clear_output(wait=True)
+        print("tick", i)
+        time.sleep(0.1)
+print("mine")
+"""
+INTERACT = """
+print("kept")
+ipywidgets.interact(lambda x: f"is {x}", x=4);
+"""
+
+
+def test_output_widgets_take_what_is_said_within_them(site, windows, notebook):
+    window, other = windows(notebook), windows(notebook)
+    taken = [w.output(0).locator(".jp-OutputArea .jp-OutputArea-output") for w in (window, other)]
+    window.run(0, TAKES)
+    for shown in taken:  # while the cell runs
+        expect(shown).to_have_text(re.compile(r"tick [12]?\d\s*"))
+    window.expect_prompt(0, "*")
+    window.expect_output(0, "mine")
+    window.run(1, INTERACT)
+    for w, shown in zip((window, other), taken, strict=True):
+        expect(shown).to_have_text(re.compile(r"^\s*tick 29\s*$"))
+        w.expect_output(1, "is 4")
+        w.expect_output(1, "kept")
+    window.output(1).locator(".noUi-handle").press("ArrowRight")
+    for w in (window, other):
+        w.expect_output(1, "is 5")
+        expect(w.output(1)).not_to_contain_text("is 4")
+    window.picture("taken")
+    window.expect_saved()
+    assert "tick" not in json.dumps([cell["outputs"] for cell in cells_on_disk(site, notebook)])
+
+
+CALLS = """def add(a, b):
+    total = a + b
+    return total
+
+print("sum", add(1, 2))"""
+
+
+def test_the_debugger_stops_shows_and_goes_on(site, windows, notebook):
+    window = windows(notebook)
+    page = window.page
+    window.write(0, CALLS)
+    page.locator(".jp-DebuggerBugButton").click()
+    gutter = window.cells.nth(0).locator(".cm-gutter.cm-breakpoint-gutter")
+    gutter.wait_for()
+    line = window.cells.nth(0).locator(".cm-line").nth(1).bounding_box()
+    column = gutter.bounding_box()
+    page.mouse.click(column["x"] + column["width"] / 2, line["y"] + line["height"] / 2)
+    expect(page.locator(".jp-DebuggerBreakpoint")).to_have_count(1)
+    window.run(0)
+    frames = page.locator(".jp-DebuggerCallstackFrame")
+    expect(frames).to_have_count(2)
+    here = page.locator(".jp-DebuggerEditor-highlight")
+    expect(here).to_have_text("    total = a + b")
+    variables = page.locator(".jp-DebuggerVariables-body jp-tree-item")
+    expect(variables).to_have_text(["a1", "b2"])
+    # What the debugger asks the kernel meanwhile does not make it idle.
+    expect(page.locator(".jp-StatusBar-Widget", has_text="| Busy")).to_have_count(1)
+    window.expect_prompt(0, "*")
+    window.picture("stopped")
+    page.locator('[data-command="debugger:next"]:visible').last.click()
+    expect(here).to_have_text("    return total")
+    expect(variables).to_have_text(["a1", "b2", "total3"])
+    expect(page.locator(".jp-StatusBar-Widget", has_text="| Busy")).to_have_count(1)
+    page.locator('[data-command="debugger:continue"]:visible').last.click()
+    window.expect_output(0, "sum 3")
+    window.expect_prompt(0, "1")
+    expect(frames).to_have_count(0)
+    page.locator(".jp-DebuggerBugButton").click()
+    window.ready()
+
+
 def test_queued_cells_wait_their_turn(site, windows, notebook):
     window = windows(notebook)
     window.write(0, "import time; time.sleep(3); print('a')")

@@ -28,6 +28,48 @@
     }
   }
 
+  // An Output widget takes what the kernel says because of a request for itself, by a hook that
+  // JupyterLab has for requests of this window alone. What the server asked for reaches hooks here.
+  const hooked = new WeakSet();
+  function hook(kernel) {
+    if (!kernel || hooked.has(kernel) || !kernel.registerMessageHook || !kernel.iopubMessage) {
+      return;
+    }
+    hooked.add(kernel);
+    const hooks = new Map();
+    const { registerMessageHook, removeMessageHook } = kernel;
+    let ours = new Set(); // requests of this window, which get their hooks as ever
+    kernel.anyMessage.connect((_, { direction, msg }) => {
+      if (direction === 'send' && msg.channel === 'shell') {
+        ours.add(msg.header.msg_id);
+        if (ours.size > 10000) {
+          ours = new Set([...ours].slice(-5000));
+        }
+      }
+    });
+    kernel.registerMessageHook = (msgId, callback) => {
+      if (ours.has(msgId)) {
+        registerMessageHook.call(kernel, msgId, callback);
+      } else {
+        hooks.set(msgId, [...(hooks.get(msgId) || []), callback]);
+      }
+    };
+    kernel.removeMessageHook = (msgId, callback) => {
+      removeMessageHook.call(kernel, msgId, callback);
+      const rest = (hooks.get(msgId) || []).filter(other => other !== callback);
+      if (rest.length) {
+        hooks.set(msgId, rest);
+      } else {
+        hooks.delete(msgId);
+      }
+    };
+    kernel.iopubMessage.connect((_, msg) => {
+      // The last one is asked first, and each may keep it from those before.
+      const asked = [...(hooks.get(msg.parent_header.msg_id) || [])].reverse();
+      asked.every(callback => callback(msg) !== false);
+    });
+  }
+
   // A cell that the server added because the file had changed where the document had too.
   function isFromDisk(cell) {
     const noted = cell.getMetadata('datastore');
@@ -59,6 +101,8 @@
             }
           };
           lock();
+          hook(panel.sessionContext.session?.kernel);
+          panel.sessionContext.kernelChanged.connect((_, { newValue }) => hook(newValue));
           const told = new Set();
           const look = cell => {
             trust(cell);
