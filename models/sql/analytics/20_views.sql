@@ -162,6 +162,12 @@ LEFT JOIN users actor ON actor.id = e.actor_id
 LEFT JOIN LATERAL (
     SELECT s.id, s.finished_at, s.source_hash FROM executions s
     WHERE s.cell_id = e.cell_id AND s.seq > e.seq AND s.path = e.path AND s.status = 'ok'
+      -- What `seq` implies already, said of the key: each partition of before would be another place
+      -- of the disk to look at, for every failed run.
+      AND s.id >= datastore_lowest_id_after(e.id, e.queued_at, (
+          -- By the end of the first period, ids had begun to tell the time.
+          SELECT min(p.high) FROM datastore_partitions() p
+          WHERE p.parent = 'executions' AND p.low IS NOT NULL))
     ORDER BY s.seq LIMIT 1
 ) later ON true
 WHERE e.status = 'error' AND e.cell_id IS NOT NULL;

@@ -8,3 +8,14 @@ RETURN (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || r
 CREATE OR REPLACE FUNCTION datastore_time_of(id uuid) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0);
+
+-- The lowest id of an execution that was asked for after another one, so that partitions of earlier times
+-- need not be looked into. A day is left for clocks that differ and for what waits to be written.
+-- Executions that had ids before those told the time are older than `periods_from`: it is zero for them.
+CREATE OR REPLACE FUNCTION datastore_lowest_id_after(id uuid, queued_at timestamptz, periods_from timestamptz)
+RETURNS uuid
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN queued_at >= periods_from
+            THEN datastore_id_at(greatest(least(queued_at, datastore_time_of(id)) - interval '1 day',
+                                          to_timestamp(0)))
+            ELSE '00000000-0000-0000-0000-000000000000'::uuid END;
