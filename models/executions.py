@@ -130,7 +130,7 @@ class Execution(Base):
     incarnation: Mapped[int]
     session_id: Mapped[str | None] = mapped_column(ForeignKey("sessions.id", ondelete="SET NULL"))
     document_id: Mapped[uuid.UUID | None] = mapped_column(
-        ForeignKey("documents.id", ondelete="SET NULL"), index=True
+        ForeignKey("documents.id", ondelete="SET NULL")
     )
     path: Mapped[str | None]
     cell_id: Mapped[str | None]

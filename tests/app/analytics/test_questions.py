@@ -28,6 +28,16 @@ def test_a_plan_that_reads_the_history_whole_is_noticed(history):
     assert sequential_scans(history, "SELECT count(code) FROM analytics.execution_history")
 
 
+def test_a_document_is_deleted_without_reading_the_history_whole(history):
+    """Its executions are found by `(document_id, seq)`, as the foreign key's own query asks."""
+    history.execute("SET plan_cache_mode = force_generic_plan")
+    history.execute(
+        "PREPARE detach (uuid) AS"
+        " UPDATE executions SET document_id = NULL WHERE $1 OPERATOR(pg_catalog.=) document_id"
+    )
+    assert sequential_scans(history, "EXECUTE detach('00000000-0000-0000-0000-000000000001')") == []
+
+
 def test_the_page_describes_every_column_as_the_database_does(history):
     page = PAGE.read_text("utf-8")
     described = dict(
