@@ -49,6 +49,14 @@ def questions(page: Path = PAGE) -> list[tuple[str, str]]:
     return [(found[1], found[2]) for found in _QUESTION.finditer(page.read_text("utf-8"))]
 
 
+def asked_at(query: str, at: datetime | None) -> str:
+    """Return a query as if it were asked at a time; None for now."""
+    if at is None:
+        return query
+    query = query.replace("now()", f"timestamptz '{at.isoformat()}'")
+    return query.replace("current_date", f"date '{at:%Y-%m-%d}'")
+
+
 def _part(name: str, **values: Any) -> str:
     """Return a named part of history.sql with its values in place."""
     text = _STATEMENTS.split(f"-- name: {name}\n")[1].split("\n-- name: ")[0]
@@ -237,14 +245,17 @@ def as_psql(connection: psycopg.Connection[Any], query: str, limit: int = 12) ->
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def fill_page(connection: psycopg.Connection[Any], page: Path = PAGE) -> None:
-    """Put the answers of this database into the page."""
+def fill_page(
+    connection: psycopg.Connection[Any], page: Path = PAGE, *, at: datetime | None = None
+) -> None:
+    """Put the answers of this database, at a time, into the page."""
 
     def answer(found: re.Match[str]) -> str:
         start, end = found.span(3)
         begin = found.start()
         whole = found[0]
-        return whole[: start - begin] + as_psql(connection, found[2]) + whole[end - begin :]
+        said = as_psql(connection, asked_at(found[2], at))
+        return whole[: start - begin] + said + whole[end - begin :]
 
     page.write_text(_QUESTION.sub(answer, page.read_text("utf-8")), "utf-8")
 
@@ -282,10 +293,18 @@ ORDER BY c.relname, a.attnum
     required=True,
     help="Where PostgreSQL keeps its data; kept, and used again when it is there.",
 )
+@click.option(
+    "--at",
+    type=click.DateTime(),
+    help="When the questions are asked (UTC), if not now: people rest at weekends.",
+)
 @click.option("--fill-page", "fill", is_flag=True, help="Write the answers to docs/analytics.md.")
-def main(executions: int, days: int, rounds: int, folder: Path, fill: bool) -> None:
+def main(
+    *, executions: int, days: int, rounds: int, folder: Path, at: datetime | None, fill: bool
+) -> None:
     """Generate a history, run the documented queries on it, print times and sizes."""
     console = Console()
+    at = at and at.replace(tzinfo=UTC)
     exists = (folder / "postgres-18").exists() or any(folder.glob("postgres*"))
     with EmbeddedPostgres(folder, settings=SETTINGS) as server:
         if not exists:
@@ -293,15 +312,18 @@ def main(executions: int, days: int, rounds: int, folder: Path, fill: bool) -> N
         with psycopg.connect(server.url) as connection:
             if not exists:
                 generate(connection, executions, days=days, say=console.print)
-            _report(console, connection, rounds)
+            _report(console, connection, rounds, at)
             if fill:
-                fill_page(connection)
+                fill_page(connection, at=at)
                 fill_columns(connection)
 
 
-def _report(console: Console, connection: psycopg.Connection[Any], rounds: int) -> None:
+def _report(
+    console: Console, connection: psycopg.Connection[Any], rounds: int, at: datetime | None
+) -> None:
     table = Table("question", "first", "p50", "p95", "whole partitions read")
-    for heading, query in questions():
+    for heading, documented in questions():
+        query = asked_at(documented, at)
         scans = sequential_scans(connection, query)
         times = measure(connection, query, rounds)
         p95 = statistics.quantiles(times, n=20)[-1] if len(times) > 1 else times[0]
