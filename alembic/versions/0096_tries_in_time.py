@@ -5,13 +5,13 @@ them places of the disk that nothing else had read: seconds, where ten million e
 Replaces the view, which locks no table; nothing is copied and no index is made.
 
 Revision ID: 0096
-Revises: 0105
+Revises: 0110
 """
 
 from alembic import op
 
 revision = "0096"
-down_revision = "0105"
+down_revision = "0110"
 branch_labels = None
 depends_on = None
 
