@@ -291,6 +291,52 @@ async def measured(server: Any, peers: list[int], count: int, large: tuple[int, 
     await websocket.close()
 
 
+def processor_seconds(server: Any) -> tuple[float, float]:
+    """Return what the server's own process has used, and those that it started (PostgreSQL)."""
+
+    def used(process: psutil.Process) -> float:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            return float(times.user + times.system)
+        return 0.0
+
+    own = psutil.Process(server.pid)
+    return used(own), sum(used(child) for child in own.children(recursive=True))
+
+
+async def opening(server: Any, number: int, large: tuple[int, int]) -> None:
+    """Open a large notebook that is new to the server, and print what that took."""
+    cells, megabytes = large
+    path = f"large{number}.ipynb"
+    content = notebook(cells, megabytes * 1024 * 1024 // cells)
+    (server.root_dir / path).write_text(json.dumps(content))
+    await asyncio.sleep(1)
+    before, start = processor_seconds(server), time.perf_counter()
+    with heartbeat(server) as waits:
+        found = await asyncio.to_thread(put_session, server, path)
+        websocket, _, _ = await enter(server, found)
+        first = time.perf_counter() - start
+    after = processor_seconds(server)
+    await websocket.close()
+    start = time.perf_counter()
+    found = await asyncio.to_thread(put_session, server, path)
+    websocket, _, _ = await enter(server, found)
+    second = time.perf_counter() - start
+    await websocket.close()
+    print(
+        f"{server.name}: first {first:.2f} s, again {second:.2f} s; others waited"
+        f" {max(waits):.2f} s at most; processor: {after[0] - before[0]:.2f} s of its own,"
+        f" {after[1] - before[1]:.2f} s of PostgreSQL"
+    )
+
+
+async def in_turn(servers: list[Any], rounds: int, large: tuple[int, int]) -> None:
+    """Open large notebooks on all servers in turn: a busy moment of the machine meets all."""
+    for number in range(rounds):
+        for server in servers:
+            await opening(server, number, large)
+
+
 @click.command()
 @click.option("--stock-python", default=sys.executable, help="A Python with jupyter-collaboration.")
 @click.option("--peers", default="1,20,100")
@@ -298,10 +344,21 @@ async def measured(server: Any, peers: list[int], count: int, large: tuple[int, 
 @click.option("--cells", default=1000)
 @click.option("--megabytes", default=50)
 @click.option("--only", type=click.Choice(["ours", "stock"]))
+@click.option("--openings", default=0, help="Open so many large notebooks on both in turn instead.")
 def main(  # noqa: PLR0917 (click passes them by name)
-    stock_python: str, peers: str, count: int, cells: int, megabytes: int, only: str | None
+    stock_python: str,
+    peers: str,
+    count: int,
+    cells: int,
+    megabytes: int,
+    only: str | None,
+    openings: int,
 ) -> None:
     """Measure rooms of both servers, one after the other."""
+    if openings:
+        with Ours(_SOURCE, dict(os.environ)) as server, Stock(stock_python) as stock:
+            asyncio.run(in_turn([server, stock], openings, (cells, megabytes)))
+        return
     numbers = [int(number) for number in peers.split(",")]
     if only != "stock":
         with Ours(_SOURCE, dict(os.environ)) as server:
