@@ -1,6 +1,7 @@
 """`/api/sessions` as Jupyter Server answers it, and running a notebook's cells in one request."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ from models import Kernel, Session
 from models.codec import encode_text
 
 router = APIRouter()
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class KernelUnavailableError(DomainError):
@@ -88,7 +91,7 @@ async def create_session(
     path, kind = body["path"].lstrip("/"), body["type"]
     _check_texts(body)
     if kind == "notebook":
-        await require(request.app.state.database, identity, "execute", "contents", path)
+        await _require_notebook(request, identity, path, text_field(body, "name"))
     # One request at a time makes the session of a path: two windows opening it share a kernel.
     locks: WeakValueDictionary[str, asyncio.Lock] = request.app.state.session_locks
     lock = locks.setdefault(path, asyncio.Lock())
@@ -99,6 +102,26 @@ async def create_session(
     base_url = request.app.state.settings.base_url
     response.headers["Location"] = f"{base_url}api/sessions/{model['id']}"
     return model
+
+
+async def _require_notebook(
+    request: Request, identity: Identity, path: str, name: str | None
+) -> None:
+    """Raise unless somebody may run the notebook that a new session is for.
+
+    JupyterLab makes a session under a path of its own making, a UUID beside the notebook, with the
+    notebook's name, and gives it the notebook's path afterwards.
+    """
+    database: Database = request.app.state.database
+    folder, slash, last = path.rpartition("/")
+    if (
+        name
+        and "/" not in name
+        and _UUID.fullmatch(last)
+        and not await may(database, identity, "execute", "contents", path)
+    ):
+        path = f"{folder}{slash}{name}"
+    await require(database, identity, "execute", "contents", path)
 
 
 def _without_notebook(body: dict[str, Any]) -> dict[str, Any]:

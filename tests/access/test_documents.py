@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 
+import httpx
 import pytest
 import websockets
 from pycrdt import Map
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from app.collaboration import protocol
 from app.collaboration.rooms import FORBIDDEN
 from tests.access.world import NOBODIES, NOTEBOOK, World
-from tests.kernels import until
+from tests.kernels import until, write_notebook
 from tests.rooms import RoomPeer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -242,3 +243,33 @@ async def test_a_client_of_a_kernel_names_cells_that_it_may_run(made: World) -> 
     ran = await run_cell(made, "runner", cell_id)
     assert str(ran["document_id"]) == made.ids["document_id"]
     assert [row.execution_id for row in await cells()] == [ran["id"]]
+
+
+async def test_jupyterlab_starts_a_shared_notebooks_session_beside_it(made: World) -> None:
+    """It makes sessions under a path of its own first, a UUID beside the notebook."""
+    path = "shared-alone.ipynb"
+    write_notebook(made.server.app.state.settings.root_dir / path, "1")
+    answer = await made.ask("admin", "GET", f"/api/contents/{path}")
+    assert answer.status_code == 200, answer.text
+    body = {"user": "stranger", "path": path, "role": "runner"}
+    assert (await made.ask("admin", "POST", "/api/permissions", json=body)).status_code == 201
+
+    async def start(person: str, name: str, place: str = "") -> httpx.Response:
+        session = {"path": place + str(uuid.uuid4()), "type": "notebook", "name": name}
+        return await made.ask(person, "POST", "/api/sessions", json={**session, "kernel": {}})
+
+    assert (await start("stranger", NOTEBOOK.rpartition("/")[2])).status_code == 404
+    assert (await start("stranger", "none.ipynb")).status_code == 404
+    assert (await start("stranger", path, "home/olga/")).status_code == 404
+    answer = await start("stranger", path)
+    assert answer.status_code == 201, answer.text
+    session_id = answer.json()["id"]
+    moved = {"path": NOTEBOOK}
+    answer = await made.ask("stranger", "PATCH", f"/api/sessions/{session_id}", json=moved)
+    assert answer.status_code == 404
+    moved = {"path": path, "name": path}
+    answer = await made.ask("stranger", "PATCH", f"/api/sessions/{session_id}", json=moved)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["path"] == path
+    answer = await made.ask("stranger", "DELETE", f"/api/sessions/{session_id}")
+    assert answer.status_code == 204
