@@ -147,8 +147,8 @@ class RoomPeer:
         """Have the document saved; return the answer's status."""
         await self.flush()
         await self._websocket.send(b"\x02\x04save" + protocol.number(number))
-        await self.until(lambda: any(message["responseTo"] == number for message in self.raw))
-        return next(m["status"] for m in self.raw if m["responseTo"] == number)
+        await self.until(lambda: any(message.get("responseTo") == number for message in self.raw))
+        return next(m["status"] for m in self.raw if m.get("responseTo") == number)
 
     async def announce(self, state, *, clock=1, client_id=None):
         """Say who one is."""

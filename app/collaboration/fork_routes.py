@@ -38,6 +38,8 @@ async def get_timeline(
         raise NotFoundError(f"No document is open at {path}")
     await documents.follow(path, actor_id=identity.id)
     document = await documents.at(path)
+    if document.type == "notebook" and "type=file" in request.url.query:
+        raise NotFoundError("The history of a notebook is that of its cells, not of its text")
     await _require(rooms, identity, document.id)
     name, timeline = await forks.timeline(document.id)
     return _json(

@@ -48,7 +48,11 @@ class ApartRoom(RoomBase):
     def join(self, peer: Peer) -> None:
         """Let a peer in: ask what it has, and tell it who is here."""
         super().join(peer)
-        peer.put(protocol.sync(protocol.STEP1, self.doc.get_state()))
+        peer.put(protocol.sync(protocol.STEP1, self.state_vector()))
+
+    def state_vector(self) -> bytes:
+        """Return the state vector of the document as peers see it."""
+        return self.doc.get_state()
 
     def apply(self, content: bytes, source: Peer | None = None) -> None:
         """Apply an update, and pass it on; BadFrameError when it is unsound."""

@@ -52,6 +52,21 @@ class RoomBase:
         present = self.awareness.present()
         if present:
             peer.put(protocol.awareness(present))
+        if not peer.may_write:
+            self.tell_right(peer)
+
+    def tell_right(self, peer: Peer) -> None:
+        """Tell a peer whether it may write; if so, ask for what it did while it might not.
+
+        Yjs takes no later edit of a client before it has the earlier ones.
+        """
+        peer.put(protocol.raw({"type": "rights", "write": peer.may_write}))
+        if peer.may_write:
+            peer.put(protocol.sync(protocol.STEP1, self.state_vector()))
+
+    def state_vector(self) -> bytes:
+        """Return the state vector of the document as peers see it."""
+        return b"\x00"
 
     def leave(self, peer: Peer) -> None:
         """Let a peer go, and tell the others."""

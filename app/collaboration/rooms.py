@@ -15,6 +15,7 @@ from app.collaboration.peer import Peer
 from app.collaboration.relay import Relay
 from app.collaboration.rights import Rights, by_permissions
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
+from app.collaboration.text_view import TextViews
 from app.db.engine import Database
 from app.documents.merge_state import Stored
 from app.documents.store import DocumentStore
@@ -45,6 +46,7 @@ class Rooms:
         self._poll: asyncio.Task[None] | None = None
         self.everywhere = RoomBase(GLOBAL_AWARENESS, self._relay.tell_awareness)
         self.forks = Forks(database, store)
+        self.views = TextViews(database, store, linger_seconds=settings.room_linger_seconds)
         self.rights: Rights = by_permissions(database)
         self.session_id = ""
         store.listeners.append(self._stored)
@@ -78,8 +80,13 @@ class Rooms:
         for room in list(self._rooms.values()):
             await room.close()
         await self.forks.close()
+        await self.views.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._relay.close()
+
+    def session_of(self, name: str) -> str:
+        """Return the session id of a room."""
+        return self.views.session_of(name) or self.session_id
 
     def open_rooms(self) -> dict[uuid.UUID, DocumentRoom]:
         """Return the rooms that are open now."""
@@ -110,6 +117,7 @@ class Rooms:
 
     def left(self, room: RoomBase) -> None:
         """Note that a peer has left: an empty room ends after a while."""
+        self.views.left(room)
         if not isinstance(room, DocumentRoom) or room.peers:
             return
         if self._rooms.get(room.document_id) is not room:
@@ -180,12 +188,15 @@ class Rooms:
         """See what became of the documents of open rooms, and who may still be in them."""
         for document_id, apart in self.forks.open_rooms():
             await self._check_rights(apart, document_id)
-        rooms = dict(self._rooms)
-        if not rooms:
+        rooms, views = dict(self._rooms), self.views.open_rooms()
+        if not rooms and not views:
             return
         async with self._database.read(recorder=True) as tx:
-            found = (await tx.execute(queries.versions(list(rooms)))).all()
+            found = (await tx.execute(queries.versions([*{*rooms, *views}]))).all()
         known = {row.id: row for row in found}
+        self.views.look(known)
+        for document_id, view in views.items():
+            await self._check_rights(view, document_id)
         for document_id, room in rooms.items():
             row = known.get(document_id)
             if row is None:
@@ -205,6 +216,8 @@ class Rooms:
             key = peer.identity.id, peer.identity.token_id
             if key not in asked:
                 asked[key] = await self.rights(peer.identity, document_id)
-            peer.may_write = asked[key] == "write"
             if asked[key] is None:
                 peer.end(FORBIDDEN, REVOKED)
+            elif (may_write := asked[key] == "write") != peer.may_write:
+                peer.may_write = may_write
+                room.tell_right(peer)

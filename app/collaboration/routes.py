@@ -18,12 +18,14 @@ from app.collaboration.peer import Peer
 from app.collaboration.protocol import BadFrameError
 from app.collaboration.room import UNSOUND, DocumentRoom, RoomBase
 from app.collaboration.rooms import FORBIDDEN, GLOBAL_AWARENESS, REVOKED, Rooms
+from app.collaboration.text_view import TextView
 from app.documents import trust
 from app.documents.cells import begin_if_empty
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, DomainError, NotFoundError
 from app.events.events import Events
 from app.web import json_body, text_field
+from models import Document
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -31,6 +33,8 @@ router = APIRouter()
 # What the front end takes as an answer to opening: it gives up and says why.
 _CLOSE_CODES = {400: 4400, 403: 4403, 404: 4404}
 _FAILED = 4500
+# The id in the room's name of a file that cannot be opened.
+_UNOPENED = "unopened"
 _CLOSE_SECONDS = 5.0
 _SAVE_SECONDS = 60.0
 
@@ -41,7 +45,9 @@ async def put_session(
 ) -> Response:
     """Open a document for a room: answer its id and the session's; 201 when it is new.
 
-    404 when there is no such file, 400 when it cannot be edited in this form.
+    404 when there is no such file. A notebook may be opened as text, too. When a file cannot be
+    edited in this form the answer has a `message`, and its room closes with 4400: front ends
+    show that, and would wait for ever for what was answered with an error.
     """
     rooms: Rooms = request.app.state.rooms
     documents: DocumentStore = request.app.state.documents
@@ -50,7 +56,12 @@ async def put_session(
     path = path.lstrip("/")
     if kind is None or (form, kind) not in (("json", "notebook"), ("text", "file")):
         raise BadRequestError(f"A {kind} cannot be edited together in format {form}")
-    document, is_new = await documents.open_for_room(path, kind, actor_id=identity.id)
+    answer = {"format": form, "type": kind, "sessionId": rooms.session_id}
+    try:
+        document, is_new = await _opened(rooms, documents, path, kind, identity)
+    except BadRequestError as error:
+        answer |= {"fileId": _UNOPENED, "message": error.message}
+        return Response(json.dumps(answer), media_type="application/json")
     right = await rooms.rights(identity, document.id)
     if right is None:
         raise NotFoundError(f"No such file or directory: {path}")
@@ -59,15 +70,41 @@ async def put_session(
             await begin_if_empty(documents, document.id)
         if not is_new:
             await trust.mark_if_signed(documents, request.app.state.disk, document.id)
-    answer = {
-        "format": form,
-        "type": kind,
-        "fileId": str(document.id),
-        "sessionId": rooms.session_id,
-    }
+    if kind == "file" and document.type == "notebook":
+        answer["sessionId"] = (await rooms.views.enter(document.id, path)).session_id
+    answer["fileId"] = str(document.id)
     return Response(
         json.dumps(answer), media_type="application/json", status_code=201 if is_new else 200
     )
+
+
+async def _opened(
+    rooms: Rooms, documents: DocumentStore, path: str, kind: str, identity: Identity
+) -> tuple[Document, bool]:
+    """Return the document for a room of a type, and whether it was just loaded.
+
+    BadRequestError when it cannot be of that type. A notebook's file has one document, that of the
+    notebook, also for who wants its text. One whose file another program has made unreadable is
+    what it was before.
+    """
+    is_notebook = kind == "notebook" or path.endswith(".ipynb")
+    try:
+        wanted = "notebook" if is_notebook else "file"
+        return await documents.open_for_room(path, wanted, actor_id=identity.id)
+    except BadRequestError:
+        known = await documents.type_at(path)
+        if known == "notebook":
+            return await documents.at(path), False
+        if kind == "file" and is_notebook:
+            return await documents.open_for_room(path, "file", actor_id=identity.id)
+        if known != "file" or kind == "file":
+            raise
+    # It was repaired as text.
+    room = rooms.open_rooms().get((await documents.at(path)).id)
+    if room is not None and room.peers:
+        raise BadRequestError(f"{path} is open as text: close that first")
+    await documents.forget_text(path)
+    return await documents.open_for_room(path, "notebook", actor_id=identity.id)
 
 
 @router.websocket("/api/collaboration/room/{room_name:path}")
@@ -90,7 +127,7 @@ async def enter_room(
         room = rooms.everywhere
     else:
         session_id = websocket.query_params.get("sessionId")
-        if session_id and session_id != rooms.session_id:
+        if session_id and session_id != rooms.session_of(name):
             reason = {"reason": "unknown_session", "sessionId": session_id[:40], "reloadable": True}
             await _close(websocket, UNSOUND, json.dumps(reason))
             return
@@ -132,15 +169,20 @@ async def _apart(websocket: WebSocket, name: str, identity: Identity) -> tuple[R
 
 async def _document_room(
     websocket: WebSocket, name: str, identity: Identity
-) -> tuple[DocumentRoom, str]:
+) -> tuple[DocumentRoom | TextView, str]:
     rooms: Rooms = websocket.app.state.rooms
     documents: DocumentStore = websocket.app.state.documents
     form, _, rest = name.partition(":")
     kind, _, file_id = rest.partition(":")
+    if file_id == _UNOPENED:
+        raise BadRequestError("It cannot be opened in this form")
     document = await documents.find(document_id=file_id, any_type=True)
     right = await rooms.rights(identity, document.id)
     if right is None:
         raise NotFoundError(f"No such document: {file_id}")
+    views = rooms.views
+    if (form, kind) == ("text", "file") and document.id in views.open_rooms():
+        return await views.enter(document.id), right
     if (document.format, document.type) != (form, kind):
         raise BadRequestError(f"It is open as {document.format}:{document.type}")
     return await rooms.enter(name, document.id), right
@@ -192,7 +234,7 @@ async def _read(websocket: WebSocket, room: RoomBase, peer: Peer) -> None:
                 reason = {"reason": "bad_message", "message": str(error)[:60], "reloadable": True}
                 peer.end(UNSOUND, json.dumps(reason))
                 return
-            if number is not None and isinstance(room, DocumentRoom):
+            if number is not None and isinstance(room, DocumentRoom | TextView):
                 task = asyncio.create_task(_save(websocket, room, peer, number))
                 saving.add(task)
                 task.add_done_callback(saving.discard)
@@ -202,7 +244,9 @@ async def _read(websocket: WebSocket, room: RoomBase, peer: Peer) -> None:
         await asyncio.gather(*saving, return_exceptions=True)
 
 
-async def _save(websocket: WebSocket, room: DocumentRoom, peer: Peer, number: int) -> None:
+async def _save(
+    websocket: WebSocket, room: DocumentRoom | TextView, peer: Peer, number: int
+) -> None:
     """Save a document at a peer's request, and answer how that went."""
     documents: DocumentStore = websocket.app.state.documents
     status = "failed"

@@ -11,7 +11,9 @@ nobody changed it and the writing somebody may.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import os
 import posixpath
 import time
@@ -311,6 +313,22 @@ class Disk:
             path, "save", {"type": "notebook", "format": "json", "content": notebook}, path
         )
         return await self.state(path)
+
+    async def keep_copy(self, path: str) -> tuple[str, FileState]:
+        """Copy a file's bytes beside it, under a free name; return that path, and what it was."""
+        path = self.normalized(path)
+        if not self.files:
+            raise BadRequestError(f"{path} cannot be copied here")
+        async with self._domain_errors(path):
+            os_path = await self._file(path)
+            content, state = await asyncio.to_thread(self._read, path, os_path)
+        stem, extension = posixpath.splitext(path)
+        for number in itertools.count(1):
+            copy = f"{stem}-unreadable{number if number > 1 else ''}{extension}"
+            with contextlib.suppress(DiskChangedError):
+                await self.write(copy, content, None)
+                return copy, state
+        raise AssertionError
 
     async def checkpoint(self, path: str) -> None:
         """Keep a copy of a file as it is, as Jupyter's checkpoint."""

@@ -275,8 +275,10 @@ class Following:
             documents = (await tx.execute(rows.documents_in(folders))).all()
         for document in documents:
             try:
-                if (await self._disk.state(document.path)).hash != document.disk_hash:
+                differs = (await self._disk.state(document.path)).hash != document.disk_hash
+                if differs or document.save_error is not None:
                     await self._documents.follow(document.path, actor_id=None)
+                if differs:
                     found.merged.append(document.path)
             except NotFoundError:
                 continue

@@ -119,10 +119,10 @@ def known_folders() -> Select[*tuple[Any, ...]]:
 
 
 def documents_in(folders: Collection[str]) -> Select[*tuple[Any, ...]]:
-    """The documents of the files in folders, with the hash of the file as it was last known."""
+    """The documents of the files in folders, with what was last known of the files."""
     folder = aliased(Content)
     return (
-        select(Document.id, Content.path, Document.disk_hash)
+        select(Document.id, Content.path, Document.disk_hash, Document.save_error)
         .join(Content, Content.id == Document.content_id)
         .join(folder, Content.parent_id == folder.id)
         .where(folder.path == _any(folders), Content.missing_since.is_(None))

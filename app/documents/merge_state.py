@@ -11,6 +11,10 @@ from typing import Any
 
 from pycrdt import Doc, Map
 
+# How `documents.save_error` begins when the file is what another program left, and no document.
+UNREADABLE = "Another program changed the file, and it cannot be read now: "
+_TOLD = "datastore"
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -18,6 +22,19 @@ class Stored:
 
     version: int
     update: bytes
+
+
+def tell_problem(state: Map[Any], message: str | None) -> None:
+    """Say in a document's `state` why what is done to it is not in its file; None: it is."""
+    told = None
+    if message is not None:
+        told = {"problem": message, "unreadable": message.startswith(UNREADABLE)}
+    if told == state.get(_TOLD):
+        return
+    if told is None:
+        del state[_TOLD]
+    else:
+        state[_TOLD] = told
 
 
 class MergeState:
@@ -77,6 +94,12 @@ class MergeState:
                 self.state["path"] = path
             if self.state.get("hash") != file_hash:
                 self.state["hash"] = file_hash
+
+    def tell_problem(self, message: str | None) -> None:
+        """Say why the file does not get what is done here; None: it does."""
+        if "dirty" in self.state:
+            with self.edit():
+                tell_problem(self.state, message)
 
     def tell_opened(self, path: str, file_hash: str | None) -> None:
         """Say what file the document is of, for the first room that is opened on it."""

@@ -150,6 +150,17 @@ async def _take_back(
     return Response(json.dumps(done), media_type="application/json")
 
 
+@router.post("/api/documents/{document_id}/overwrite")
+async def post_overwrite(document_id: str, request: Request, _: Writer) -> Response:
+    """Save a document over a file that another program made unreadable, and keep that beside it.
+
+    Answers `kept`, the copy's path, null when the file could be merged or was gone.
+    """
+    documents: DocumentStore = request.app.state.documents
+    kept = await documents.overwrite(await _any(request, document_id))
+    return Response(json.dumps({"kept": kept}), media_type="application/json")
+
+
 async def _any(request: Request, document_id: str) -> uuid.UUID:
     documents: DocumentStore = request.app.state.documents
     return (await documents.find(document_id=document_id, any_type=True)).id

@@ -4,6 +4,7 @@ Nothing here knows what saving is.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -23,6 +24,7 @@ class _Pending:
     def __init__(self) -> None:
         self.first = self.last = time.monotonic()
         self.task: asyncio.Task[None] | None = None
+        self.hurried = asyncio.Event()
 
 
 class Saver:
@@ -51,6 +53,11 @@ class Saver:
         pending = self._pending[document_id] = _Pending()
         if not self._closed:
             pending.task = asyncio.create_task(self._run(document_id, pending))
+
+    def hurry(self, document_id: uuid.UUID) -> None:
+        """Have a document whose save failed tried again now: the reason may have gone."""
+        if (pending := self._pending.get(document_id)) is not None:
+            pending.hurried.set()
 
     def duration(self, document_id: uuid.UUID, seconds: float) -> None:
         """Note how long a save took."""
@@ -92,7 +99,10 @@ class Saver:
 
     async def _wait(self, document_id: uuid.UUID, pending: _Pending, failures: int) -> None:
         if failures:
-            await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
+            seconds = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pending.hurried.wait(), seconds)
+            pending.hurried.clear()
             return
         duration = self._durations.get(document_id, 0.0)
         delay = max(self._delay, _DELAY_FACTOR * duration)

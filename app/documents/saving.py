@@ -21,10 +21,11 @@ from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
 from app.documents.editor import NotebookEditor
 from app.documents.merge import Base, KnownParts, base_of, merge, nearest, remember
+from app.documents.merge_state import UNREADABLE
 from app.documents.replace import identify
 from app.documents.text import TextEditor
 from app.documents.text_merge import merge_text
-from app.errors import DomainError, NotFoundError, StorageError
+from app.errors import BadRequestError, DomainError, NotFoundError, StorageError
 from models import Content, Document
 
 if TYPE_CHECKING:
@@ -70,22 +71,52 @@ class DocumentSaving:
         """
         async with self._alone(document_id):
             try:
-                for _ in range(_ATTEMPTS):
-                    with contextlib.suppress(DiskChangedError):
-                        await self._write(document_id)
-                        return
-                    await self._take(document_id, None)
-                raise StorageError("the file is being changed by another program all the time")
+                await self._write_merged(document_id)
             except DocumentGoneError:
                 log.info("document %s was deleted before it was saved", document_id)
             except DomainError as error:
-                await self._note_error(document_id, error.message)
+                await self._note_error(document_id, error)
                 raise
 
     async def take_from_disk(self, document_id: uuid.UUID, actor_id: uuid.UUID | None) -> None:
-        """Merge what another program did to the file, if it did."""
+        """Merge what another program did to the file, if it did.
+
+        BadRequestError when it made it unreadable, which is told in the document.
+        """
         async with self._alone(document_id):
-            await self._take(document_id, actor_id)
+            try:
+                await self._take(document_id, actor_id)
+            except BadRequestError as error:
+                await self._note_error(document_id, error)
+                raise
+
+    async def overwrite(self, document_id: uuid.UUID) -> str | None:
+        """Save a document over a file that cannot be merged; return where that is kept.
+
+        None when it could be merged after all.
+        """
+        async with self._alone(document_id):
+            kept = None
+            try:
+                await self._take(document_id, None)
+            except NotFoundError:
+                pass  # it is written again
+            except BadRequestError:
+                document, path = await self._document(document_id)
+                kept, state = await self._disk.keep_copy(path)
+                await self._store_document(
+                    document_id, disk_hash=state.hash, saved_version=document.version - 1
+                )
+            await self._write_merged(document_id)
+            return kept
+
+    async def _write_merged(self, document_id: uuid.UUID) -> None:
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(DiskChangedError):
+                await self._write(document_id)
+                return
+            await self._take(document_id, None)
+        raise StorageError("the file is being changed by another program all the time")
 
     async def _write(self, document_id: uuid.UUID) -> None:
         document, path = await self._document(document_id)
@@ -128,6 +159,9 @@ class DocumentSaving:
         file: NotebookFile | TextFile
         file = await (self._disk.read_notebook if notebook else self._disk.read_text)(path)
         if file.state.hash == document.disk_hash:
+            if document.save_error is not None and document.saved_version >= document.version:
+                async with self._database.transaction(recorder=True) as tx:
+                    await self._tell_problem(tx, document_id, None)
             return
         base: Any = document.disk_base
         pending = (base or {}).get("pending")
@@ -154,11 +188,16 @@ class DocumentSaving:
         ):
             assert isinstance(editor, TextEditor)
             editor.replace(merge_text(base, editor.content(), file.text))
+            editor.memory.tell_problem(None)
             same = editor.content() == file.text
             if same:
                 editor.memory.tell_saved(editor.path, file.state.hash)
             await editor.flush()
-            values: dict[str, Any] = {"disk_hash": file.state.hash, "disk_base": text_base(file)}
+            values: dict[str, Any] = {
+                "disk_hash": file.state.hash,
+                "disk_base": text_base(file),
+                "save_error": None,
+            }
             if same:
                 values["saved_version"] = editor.version
             await _update_document(tx, document_id, values)
@@ -181,10 +220,12 @@ class DocumentSaving:
             disk = {**file.notebook, "cells": identify(file.notebook["cells"], known)}
             running = editor.running()
             editor.replace(await asyncio.to_thread(_merged, base, current, disk, running))
+            editor.memory.tell_problem(None)
             disk_base = await asyncio.to_thread(base_of, disk, file.nbformat)
             values: dict[str, Any] = {
                 "disk_hash": file.state.hash,
                 "disk_base": remember(disk_base, base),
+                "save_error": None,
             }
             found = await asyncio.to_thread(base_of, editor.notebook(), file.nbformat)
             same = found == disk_base
@@ -206,6 +247,7 @@ class DocumentSaving:
             before: Any = (await tx.execute(query)).scalar_one()
             is_current = editor.version == version
             editor.memory.tell_saved(editor.path, state.hash)
+            editor.memory.tell_problem(None)
             await editor.flush()
             await _update_document(
                 tx,
@@ -224,11 +266,31 @@ class DocumentSaving:
         async with self._database.transaction(recorder=True) as tx:
             await _update_document(tx, document_id, columns)
 
-    async def _note_error(self, document_id: uuid.UUID, message: str) -> None:
+    async def _note_error(self, document_id: uuid.UUID, error: DomainError) -> None:
+        # Only what another program wrote is a bad request here.
+        unreadable = isinstance(error, BadRequestError)
+        message = f"{UNREADABLE}{error.message}" if unreadable else error.message
         try:
-            await self._store_document(document_id, save_error=message)
+            async with self._database.transaction(recorder=True) as tx:
+                await self._tell_problem(tx, document_id, message)
         except Exception:
             log.exception("cannot store why document %s was not saved", document_id)
+
+    async def _tell_problem(
+        self, tx: Transaction, document_id: uuid.UUID, message: str | None
+    ) -> None:
+        """Store why a document is not saved, and tell its rooms; no reason to write its file."""
+        editor = await self._store.edit_any(tx, document_id, origin="save", save=lambda: False)
+        version = editor.version
+        editor.memory.tell_problem(message)
+        await editor.flush()
+        await _update_document(tx, document_id, {"save_error": message})
+        await tx.execute(
+            update(Document)
+            .where(Document.id == document_id, Document.saved_version == version)
+            .values(saved_version=editor.version),
+            execution_options={"synchronize_session": False},
+        )
 
     async def _document(self, document_id: uuid.UUID) -> tuple[Document, str]:
         query = (

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.contents import rows
@@ -153,8 +153,9 @@ class DocumentStore:
             if document.saved_version < document.version:
                 return document, False  # it will be written again: it has what no file has
             raise
-        if state.hash != document.disk_hash:
+        if state.hash != document.disk_hash or document.save_error is not None:
             await self._saving.take_from_disk(document.id, actor_id)
+            self._saver.hurry(document.id)
             document = await self._document(document.id)
         return document, False
 
@@ -402,9 +403,32 @@ class DocumentStore:
         await self.save_now(document.id)
         return await self._document(document.id)
 
+    async def forget_text(self, path: str) -> None:
+        """Save a text document and drop it, since its file is a notebook now; with its history.
+
+        BadRequestError when the file is none.
+        """
+        document = await self.at(path)
+        if document.saved_version < document.version:
+            await self.save_now(document.id)
+        await self._disk.read_notebook(path)
+        async with self._saving.holding([document.id]) as tx:
+            await tx.execute(
+                delete(Document).where(Document.id == document.id, Document.type == "file"),
+                execution_options={"synchronize_session": False},
+            )
+
     async def save_now(self, document_id: uuid.UUID) -> None:
         """Write the document to its file, if that is behind; StorageError when the disk refuses."""
         await self._saving.save(document_id)
+
+    async def overwrite(self, document_id: uuid.UUID) -> str | None:
+        """Save the document over a file that cannot be read; return where that is kept, if so."""
+        if self.settled is not None:
+            await self.settled(document_id)
+        kept = await self._saving.overwrite(document_id)
+        self._saver.hurry(document_id)
+        return kept
 
     async def save_below(self, path: str) -> None:
         """Write the unsaved documents of a file, or of a folder's files, to their files.
@@ -435,9 +459,10 @@ class DocumentStore:
         async with self._database.transaction(recorder=True) as tx:
             editor = await self.edit_any(tx, document_id, origin="save", save=lambda: False)
             version = editor.version
-            query = select(Document.disk_hash).where(Document.id == document_id)
-            file_hash = (await tx.execute(query)).scalar_one()
-            editor.memory.tell_opened(editor.path, file_hash)
+            query = select(Document.disk_hash, Document.save_error)
+            known = (await tx.execute(query.where(Document.id == document_id))).one()
+            editor.memory.tell_opened(editor.path, known.disk_hash)
+            editor.memory.tell_problem(known.save_error)
             await editor.flush()
             if editor.version == version:
                 return

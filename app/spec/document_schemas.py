@@ -94,6 +94,12 @@ class TakeBack(TypedDict):
     steps: NotRequired[int]
 
 
+class Overwritten(TypedDict):
+    """Where what a file had is kept, null when nothing had to be overwritten."""
+
+    kept: str | None
+
+
 class DocumentChange(TypedDict):
     """A change of a document: who, when, and what it did to which cell."""
 

@@ -110,6 +110,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {201: _D.VersionName}, _D.NameVersion, errors=(400, 404, 409)
     ),
     ("delete", f"{_DOCUMENT}/versions/{{name}}"): Operation({204: None}, errors=(404,)),
+    ("post", f"{_DOCUMENT}/overwrite"): Operation({200: _D.Overwritten}, errors=(400, 404)),
     ("post", f"{_DOCUMENT}/restore"): Operation({200: _D.Restored}, _D.Restore, errors=(400, 404)),
     # people
     ("get", "/api/users"): Operation({200: list[_P.User]}),

@@ -156,6 +156,7 @@ ROUTES: dict[str, Case] = {
     "GET /api/documents/{document_id}/versions": kernel(READERS),
     "POST /api/documents/{document_id}/versions": kernel(WRITERS, body={"name": ""}),
     "DELETE /api/documents/{document_id}/versions/{name}": kernel(WRITERS, **NONE),
+    "POST /api/documents/{document_id}/overwrite": kernel(WRITERS),
     "POST /api/documents/{document_id}/restore": kernel(WRITERS, body={}),
     "PUT /api/collaboration/session/{path}": file(
         READERS, NOTEBOOK, body={"format": "json", "type": "notebook"}

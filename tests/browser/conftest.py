@@ -46,6 +46,7 @@ class Site:
         self.root_dir = folder / "root"
         self.root_dir.mkdir()
         self._folder = folder
+        self.database_url = database_url
         self._options = ["--database-url", database_url, "--port", str(free_port())]
         self._environment = environment
         self.start()

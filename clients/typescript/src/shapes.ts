@@ -499,6 +499,11 @@ export interface OutputPieces {
   execution: Execution;
 }
 
+/** Where what a file had is kept, null when nothing had to be overwritten. */
+export interface Overwritten {
+  kept: string | null;
+}
+
 /** What a user, a group or everyone may do to contents, a kernel or the server. */
 export interface Permission {
   id: string;

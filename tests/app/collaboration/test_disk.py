@@ -136,3 +136,43 @@ async def test_lines_of_a_text_that_both_sides_changed_are_both_kept(server, roo
         await peer.until(lambda: str(peer.source) == wanted)
         assert await peer.save() == "success"
         assert path.read_text() == wanted
+
+
+async def test_a_file_made_unreadable_is_told_kept_and_overwritten_on_demand(server, notebook):
+    found = await session(server.http, "a.ipynb")
+    good = notebook.read_bytes()
+    document = f"/api/documents/{found['fileId']}"
+    async with RoomPeer(server, found) as peer:
+        notebook.write_text("{ no notebook")
+        assert (await refresh(server))["unreadable"] == ["a.ipynb"]
+        await peer.until(lambda: "datastore" in peer.state)
+        assert peer.state["datastore"]["unreadable"] is True
+        # As it was before: told, too.
+        notebook.write_bytes(good)
+        await refresh(server)
+        await peer.until(lambda: "datastore" not in peer.state)
+        notebook.write_text("{ no notebook")
+        await peer.type("typed ")
+        assert await peer.save() == "failed"
+        await peer.until(lambda: "datastore" in peer.state)
+        assert notebook.read_text() == "{ no notebook"
+        # Who comes now sees what is typed, and that.
+        later = await session(server.http, "a.ipynb")
+        assert later["fileId"] == found["fileId"]
+        async with RoomPeer(server, later) as other:
+            await other.until(lambda: other.text() == "typed one" and "datastore" in other.state)
+        # Repaired, with a change: merged, and saved at once.
+        notebook.write_bytes(good.replace(b"two", b"too"))
+        await refresh(server)
+        await peer.until(lambda: "datastore" not in peer.state and peer.text(1) == "too")
+        assert await peer.save(2) == "success"
+        notebook.write_text("{ broken again")
+        answer = await server.http.post(f"{document}/overwrite")
+        assert answer.json() == {"kept": "a-unreadable.ipynb"}
+        assert notebook.with_name("a-unreadable.ipynb").read_text() == "{ broken again"
+        assert [cell["source"] for cell in read(notebook)["cells"]] == ["typed one", "too"]
+        assert "datastore" not in peer.state
+        # Nothing in the way: it is merged as ever.
+        notebook.write_bytes(notebook.read_bytes().replace(b"too", b"two"))
+        assert (await server.http.post(f"{document}/overwrite")).json() == {"kept": None}
+        await peer.until(lambda: peer.text(1) == "two")

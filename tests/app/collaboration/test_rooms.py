@@ -249,6 +249,32 @@ async def test_a_viewer_follows_and_changes_nothing(server, notebook):
     assert [cell["id"] for cell in cells] == ["c1", "c2"]
 
 
+async def test_a_right_that_changes_is_told_and_nothing_typed_is_stuck(server, notebook):
+    rooms = server.app.state.rooms
+    found = await session(server.http, "a.ipynb")
+    right = "write"
+
+    async def rights(identity, document_id):
+        return right
+
+    rooms.rights = rights
+    async with RoomPeer(server, found) as eve, RoomPeer(server, found) as other:
+        await eve.type("1")
+        await other.until(lambda: other.text() == "1one")
+        right = "read"
+        await eve.until(lambda: {"type": "rights", "write": False} in eve.raw)
+        await eve.type("2")  # before the window knows
+        await eve.announce({"user": "eve"})
+        await other.until(lambda: eve.doc.client_id in other.awareness)
+        assert other.text() == "1one"
+        right = "write"
+        await eve.until(lambda: {"type": "rights", "write": True} in eve.raw)
+        await eve.type("3")
+        await other.until(lambda: "3" in other.text())
+        assert other.text() == eve.text()
+        assert sorted(other.text()) == sorted("123one")
+
+
 async def test_edits_of_another_process_reach_a_room(settings, database_url, tmp_path, notebook):
     async with (
         live(settings, database_url, tmp_path / "one") as one,

@@ -163,6 +163,7 @@ async def edited_and_shared(client):
     await post(f"{document}/undo", f"{of}/undo")
     await post(f"{document}/redo", f"{of}/redo")
     await post(f"{document}/restore", f"{of}/restore", name="first")
+    await post(f"{document}/overwrite", f"{of}/overwrite")
     await post("/api/users", name="eve")
     await post("/api/groups", name="readers")
     await post("/api/tokens", scopes=["read"])

@@ -558,6 +558,12 @@ class OutputPieces(TypedDict):
     execution: Execution
 
 
+class Overwritten(TypedDict):
+    """Where what a file had is kept, null when nothing had to be overwritten."""
+
+    kept: str | None
+
+
 class Permission(TypedDict):
     """What a user, a group or everyone may do to contents, a kernel or the server."""
 

@@ -1,12 +1,18 @@
-// Shows in open notebooks what the server has decided about cells, by what it writes into their
-// metadata. JupyterLab reads `trusted` when it makes a cell and never again; when the server runs
-// a cell, its outputs are as trusted as those of a cell that the window runs itself.
+// Shows in open documents what the server has decided about them: about cells by what it writes
+// into their metadata, about the file by what it writes into the document's state, about what one
+// may do here by messages beside the document. JupyterLab reads `trusted` when it makes a cell and
+// never again; when the server runs a cell, its outputs are as trusted as those of a cell that the
+// window runs itself.
 // Written by hand as a module federation container: nothing needs to be built.
 (() => {
   'use strict';
   let shared;
 
+  // Null for a package that no extension brought.
   async function load(name) {
+    if (!shared[name]) {
+      return null;
+    }
     const [version] = Object.keys(shared[name]);
     return (await shared[name][version].get())();
   }
@@ -76,31 +82,226 @@
     return Boolean(noted && noted.conflict);
   }
 
-  function plugin({ INotebookTracker }, { Notification }) {
+  // Who may only read could type, into a copy that nobody else will ever see.
+  function lockCells(panel, locked) {
+    for (const widget of panel.content.widgets) {
+      if (locked) {
+        widget.syncEditable = false; // else the document would say it, for everyone
+        widget.readOnly = true;
+      } else {
+        widget.readOnly = widget.model.getMetadata('editable') === false;
+        widget.syncEditable = true;
+      }
+    }
+  }
+
+  function lockEditor(panel, locked) {
+    panel.content.editor.setOption('readOnly', locked);
+  }
+
+  function isWritable(panel) {
+    return panel.context.contentsModel?.writable !== false;
+  }
+
+  // Calls `take` with what the server says beside the document, and `came` when its room is
+  // entered anew.
+  function listen(panel, provider, take, came) {
+    let socket = null;
+    const hear = event => {
+      const bytes = event.data instanceof ArrayBuffer ? new Uint8Array(event.data) : [];
+      if (bytes[0] !== 2) {
+        return;
+      }
+      let start = 1; // after the length, a number in groups of seven bits
+      while (bytes[start] > 127) {
+        start += 1;
+      }
+      take(JSON.parse(new TextDecoder().decode(bytes.slice(start + 1))));
+    };
+    const attach = () => {
+      if (provider.wsProvider?.ws && provider.wsProvider.ws !== socket) {
+        socket?.removeEventListener('message', hear);
+        socket = provider.wsProvider.ws;
+        socket.addEventListener('message', hear);
+      }
+    };
+    const changed = ({ status }) => {
+      if (status === 'connected') {
+        attach();
+        came();
+      }
+    };
+    attach();
+    const { wsProvider } = provider;
+    wsProvider.on('status', changed);
+    panel.disposed.connect(() => {
+      socket?.removeEventListener('message', hear);
+      wsProvider.off('status', changed);
+    });
+  }
+
+  // What a person may do changes while the window is open: follow it, and say so.
+  function followRights(app, panel, key, drive, lock, { Notification }) {
+    const { context } = panel;
+    let locked = false;
+    const apply = () => {
+      if (!panel.isDisposed && (locked || !isWritable(panel))) {
+        locked = !isWritable(panel);
+        lock(panel, locked);
+      }
+    };
+    apply();
+    const provider = drive?.providers.get(`${key}:${context.path}`);
+    if (!provider?.wsProvider) {
+      return apply;
+    }
+    const ask = async () => {
+      const former = isWritable(panel);
+      const options = { content: false };
+      const model = await app.serviceManager.contents.get(context.path, options).catch(() => null);
+      if (!model || panel.isDisposed || model.writable === former) {
+        return;
+      }
+      // So the context learns of it, with all that asks it.
+      drive.fileChanged.emit({ type: 'save', oldValue: null, newValue: model });
+      apply();
+      const { path } = context;
+      if (model.writable) {
+        Notification.info(`You may change ${path} again.`, { autoClose: 5000 });
+        const kernel = context.sessionContext.session?.kernel;
+        if (kernel && kernel.connectionStatus !== 'connected') {
+          void kernel.reconnect();
+        }
+      } else {
+        Notification.warning(`${path} is read-only for you now.`, { autoClose: 5000 });
+      }
+    };
+    listen(
+      panel,
+      provider,
+      message => {
+        if (message.type === 'rights') {
+          void ask();
+        }
+      },
+      () => {
+        if (!isWritable(panel)) {
+          void ask();
+        }
+      }
+    );
+    return apply;
+  }
+
+  // Why the file does not get what is done in the window.
+  function followProblems(app, panel, { Notification }, { ServerConnection }) {
+    const { sharedModel } = panel.context.model;
+    let shown = null;
+    const overwrite = async () => {
+      const settings = app.serviceManager.serverSettings;
+      const id = encodeURIComponent(sharedModel.getState('document_id').split(':').pop());
+      const url = `${settings.baseUrl}api/documents/${id}/overwrite`;
+      const answer = await ServerConnection.makeRequest(url, { method: 'POST' }, settings);
+      const { kept, message } = await answer.json();
+      if (!answer.ok) {
+        Notification.error(`${panel.context.path} is not overwritten: ${message}`);
+      } else if (kept) {
+        Notification.success(`What the file had is kept in ${kept}.`, { autoClose: 10000 });
+      }
+    };
+    const look = () => {
+      const told = sharedModel.getState('datastore');
+      if (shown) {
+        Notification.dismiss(shown);
+        shown = null;
+      }
+      if (told?.problem && !panel.isDisposed) {
+        const actions = told.unreadable
+          ? [{ label: 'Overwrite, and keep a copy', callback: () => void overwrite() }]
+          : [];
+        // JupyterLab shows 140 characters.
+        const { path } = panel.context;
+        const message = told.unreadable
+          ? `Another program made ${path} unreadable. What you do here is kept, but not in the file.`
+          : `${path} is not saved: ${told.problem}`;
+        shown = Notification.error(message, { autoClose: false, actions });
+      }
+    };
+    sharedModel.changed.connect((_, change) => {
+      if (change.stateChange?.some(({ name }) => name === 'datastore')) {
+        look();
+      }
+    });
+    panel.disposed.connect(look);
+    look();
+  }
+
+  // A document that does not open closes by itself; ask the server why, and say it.
+  function followOpening(app, panel, format, type, { Notification }, { ServerConnection }) {
+    const { context } = panel;
+    const { path } = context;
+    panel.disposed.connect(async () => {
+      if (context.isReady) {
+        return;
+      }
+      const settings = app.serviceManager.serverSettings;
+      const url = `${settings.baseUrl}api/collaboration/session/${encodeURIComponent(path)}`;
+      const options = { method: 'PUT', body: JSON.stringify({ format, type }) };
+      const answer = await ServerConnection.makeRequest(url, options, settings);
+      const { message } = answer.ok ? await answer.json() : {};
+      if (message) {
+        Notification.error(message, { autoClose: false });
+      }
+    });
+  }
+
+  function files({ IEditorTracker }, drives, apputils, services) {
+    return {
+      id: '@jupyter-datastore/lab:files',
+      description: 'Shows in open text files what the server says of them.',
+      autoStart: true,
+      optional: [IEditorTracker, ...(drives ? [drives.ICollaborativeContentProvider] : [])],
+      activate: (app, tracker, drive) => {
+        if (!tracker || !drive) {
+          return;
+        }
+        const follow = async panel => {
+          followOpening(app, panel, 'text', 'file', apputils, services);
+          await panel.context.ready;
+          if (!panel.isDisposed && panel.context.model.collaborative) {
+            followProblems(app, panel, apputils, services);
+            followRights(app, panel, 'text:file', drive, lockEditor, apputils);
+          }
+        };
+        tracker.forEach(follow);
+        tracker.widgetAdded.connect((_, panel) => void follow(panel));
+      }
+    };
+  }
+
+  function cells({ INotebookTracker }, drives, apputils, services) {
+    const { Notification } = apputils;
     return {
       id: '@jupyter-datastore/lab:cells',
       description: 'Shows in open notebooks what the server has decided about cells.',
       autoStart: true,
-      optional: [INotebookTracker],
-      activate: (app, tracker) => {
+      optional: [INotebookTracker, ...(drives ? [drives.ICollaborativeContentProvider] : [])],
+      activate: (app, tracker, drive) => {
         if (!tracker) {
           return;
         }
         const follow = async panel => {
+          if (drive) {
+            followOpening(app, panel, 'json', 'notebook', apputils, services);
+          }
           await panel.context.ready;
           if (panel.isDisposed) {
             return;
           }
-          // Who may only read could type, into a copy that nobody else will ever see.
-          const lock = () => {
-            if (!panel.isDisposed && panel.context.contentsModel?.writable === false) {
-              for (const widget of panel.content.widgets) {
-                widget.syncEditable = false; // else the document would say it, for everyone
-                widget.readOnly = true;
-              }
-            }
-          };
-          lock();
+          if (panel.context.model.collaborative) {
+            followProblems(app, panel, apputils, services);
+          }
+          const lock = followRights(app, panel, 'json:notebook', drive, lockCells, apputils);
           hook(panel.sessionContext.session?.kernel);
           panel.sessionContext.kernelChanged.connect((_, { newValue }) => hook(newValue));
           const told = new Set();
@@ -145,7 +346,13 @@
       shared = scope;
     },
     get: async () => {
-      const found = plugin(await load('@jupyterlab/notebook'), await load('@jupyterlab/apputils'));
+      const apputils = await load('@jupyterlab/apputils');
+      const services = await load('@jupyterlab/services');
+      const drives = await load('@jupyter/collaborative-drive');
+      const found = [
+        cells(await load('@jupyterlab/notebook'), drives, apputils, services),
+        files(await load('@jupyterlab/fileeditor'), drives, apputils, services)
+      ];
       return () => ({ __esModule: true, default: found });
     }
   };
