@@ -3,7 +3,8 @@
 Both go back to the file as it was last read or written here, of which `Base` keeps hashes: of
 the notebook's own fields, and for each cell of its text, its metadata and its outputs. A part that
 only one side changed is that side's; where both changed it differently, the document's cell stays
-and the disk's is put after it, marked in its metadata (`datastore.conflict`).
+and the disk's is put after it, marked in its metadata (`datastore.conflict`). Where the texts that
+hashes stand for are known (`Texts`), both sides' lines are merged instead if they can be.
 """
 
 import copy
@@ -14,6 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypedDict
 
 from app.documents import values
+from app.documents.text_merge import changed_lines, merge_apart
 
 _OUTPUTS = ("outputs", "execution_count")
 _TEXT = ("source", "cell_type")
@@ -29,7 +31,8 @@ class Base(TypedDict):
     `cells` has [id, text, metadata and the rest, outputs] in order; `nbformat` is the file's
     major format. `pending` is what is about to be written, with the file's hash: a server that
     dies in between finds its own file again. `older` says of earlier files, the latest first, what
-    cells were before: their parts, None for cells that there were not.
+    cells were before: their parts, None for cells that there were not. `version` is the document's
+    version that has what the file has, if any has, and `versions` those of the earlier files.
     """
 
     meta: str
@@ -37,6 +40,12 @@ class Base(TypedDict):
     nbformat: int
     pending: "dict[str, Any] | None"
     older: list[dict[str, list[str] | None]]
+    version: int | None
+    versions: list[int | None]
+
+
+# By cell, what its text was in the last files, the latest first, by the hash that bases have of it.
+Texts = dict[str, dict[str, str]]
 
 
 class KnownParts:
@@ -80,6 +89,8 @@ def base_of(
         "nbformat": nbformat,
         "pending": None,
         "older": [],
+        "version": None,
+        "versions": [],
     }
 
 
@@ -94,10 +105,55 @@ def remember(new: Base, old: Base | None) -> Base:
         for cell_id in before.keys() | now.keys()
         if before.get(cell_id) != now.get(cell_id)
     }
-    older = old.get("older", [])
+    older, versions = old.get("older", []), _versions(old)
     if changed:
-        older = [changed, *older]
-    return {**new, "older": older[:_REMEMBERED]}
+        older, versions = [changed, *older], [old.get("version"), *versions]
+    return {**new, "older": older[:_REMEMBERED], "versions": versions[:_REMEMBERED]}
+
+
+def _versions(base: Base) -> list[int | None]:
+    """Return the versions of the earlier files; bases did not always keep them."""
+    return base.get("versions") or [None] * len(base.get("older", []))
+
+
+def wanted_texts(base: Base | None, disk: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Return whose texts a merge of cells that a file changed would like to know.
+
+    By cell, the hashes of what its text was in the files that this one may go back to, the latest
+    first, and a version of the document that has it. A file with a change that was saved, in
+    another cell, goes back to no file from before that.
+    """
+    if base is None:
+        return {}
+    now = {entry[0]: entry[1] for entry in base["cells"]}
+    found = {cell["id"]: _parts(cell)[0] for cell in disk["cells"]}
+    changed = {key for key, text in found.items() if key in now and text != now[key]}
+    wanted: dict[str, dict[str, int]] = {cell_id: {} for cell_id in changed}
+
+    def note(version: int | None) -> None:
+        for cell_id in changed & now.keys():
+            if version is not None:
+                wanted[cell_id].setdefault(now[cell_id], version)
+
+    note(base.get("version"))
+    for before, version in zip(base.get("older", []), _versions(base), strict=False):
+        if any(
+            key not in changed and key in now and found.get(key) == now[key] != (parts or [""])[0]
+            for key, parts in before.items()
+        ):
+            break
+        for key, parts in before.items():
+            if parts is None:
+                now.pop(key, None)
+            else:
+                now[key] = parts[0]
+        note(version)
+    return wanted
+
+
+def text_hash(kind: str, source: str) -> str:
+    """Return the hash that bases have of a cell's text."""
+    return _hash({"source": source, "cell_type": kind})
 
 
 def nearest(base: Base | None, disk: dict[str, Any]) -> Base | None:
@@ -136,10 +192,12 @@ def merge(  # noqa: C901 (the cases of a three-way merge, side by side)
     document: dict[str, Any],
     disk: dict[str, Any],
     running: Collection[str] = (),
+    texts: Texts | None = None,
 ) -> dict[str, Any]:
     """Return the notebook that has both sides' changes; cells of both have ids.
 
-    `running` are cells whose outputs are the server's, whatever the file says.
+    `texts` are former texts of cells that the disk changed, as far as they are known. `running`
+    are cells whose outputs are the server's, whatever the file says.
     """
     old = {entry[0]: tuple(entry[1:]) for entry in base["cells"]} if base else {}
     ours = {cell["id"]: cell for cell in document["cells"]}
@@ -150,7 +208,11 @@ def merge(  # noqa: C901 (the cases of a three-way merge, side by side)
         mine, other = ours.get(cell_id), theirs.get(cell_id)
         if mine is not None and other is not None:
             kept[cell_id], conflict = _merge_cell(
-                old.get(cell_id), mine, other, running=cell_id in running
+                old.get(cell_id),
+                mine,
+                other,
+                running=cell_id in running,
+                texts=(texts or {}).get(cell_id, {}),
             )
             if conflict:
                 extra[cell_id] = _marked(other, "changed", cell_id)
@@ -178,8 +240,11 @@ def _merge_cell(
     other: dict[str, Any],
     *,
     running: bool,
+    texts: dict[str, str],
 ) -> tuple[dict[str, Any], bool]:
     """Return the merged cell, and whether the other side's version is to be kept beside it."""
+    if (text := _merged_text(old, mine, other, texts)) is not None:
+        mine, other = {**mine, "source": text}, {**other, "source": text}
     my_parts, other_parts = _parts(mine), _parts(other)
     if my_parts == other_parts:
         return mine, False
@@ -209,6 +274,38 @@ def _merge_cell(
         for name in _OUTPUTS:
             merged.pop(name, None)
     return merged, False
+
+
+def _merged_text(
+    old: tuple[str, ...] | None,
+    mine: dict[str, Any],
+    other: dict[str, Any],
+    texts: dict[str, str],
+) -> str | None:
+    """Return the text with both sides' lines, if it can be told; else None.
+
+    The other side may go back to an earlier text than the base's: one that it is nearer to, when
+    what it changed there and what was changed here since are different lines. Else it would have
+    taken back just those lines, and changed others of that cell.
+    """
+    if old is None or old[0] not in texts or mine["cell_type"] != other["cell_type"]:
+        return None
+    base, text, now = texts[old[0]], other["source"], mine["source"]
+    if text == now or text in texts.values():
+        return None  # what it was before was put there on purpose
+    nearest, distance = base, changed_lines(base, text)
+    lines = set(filter(str.strip, text.split("\n")))
+    for earlier in list(texts.values())[list(texts).index(old[0]) + 1 :]:
+        found = changed_lines(earlier, text)
+        if (
+            found < distance
+            and lines.intersection(earlier.split("\n"))  # or the whole text is another
+            and merge_apart(earlier, base, text) is not None
+        ):
+            nearest, distance = earlier, found
+    if nearest == now:
+        return None
+    return merge_apart(nearest, now, text)
 
 
 def _merge_meta(

@@ -14,14 +14,26 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pycrdt import Array
 from sqlalchemy import func, select, update
 
 from app.contents.disk import Disk, DiskChangedError, FileState, NotebookFile, TextFile
 from app.contents.notebook_format import serialized
 from app.db.engine import Database, Transaction
+from app.documents import updates
 from app.documents.editor import NotebookEditor
-from app.documents.merge import Base, KnownParts, base_of, merge, nearest, remember
-from app.documents.merge_state import UNREADABLE
+from app.documents.merge import (
+    Base,
+    KnownParts,
+    Texts,
+    base_of,
+    merge,
+    nearest,
+    remember,
+    text_hash,
+    wanted_texts,
+)
+from app.documents.merge_state import UNREADABLE, MergeState
 from app.documents.replace import identify
 from app.documents.text import TextEditor
 from app.documents.text_merge import merge_text
@@ -219,7 +231,8 @@ class DocumentSaving:
             known = [(cell["id"], cell["cell_type"], cell["source"]) for cell in current["cells"]]
             disk = {**file.notebook, "cells": identify(file.notebook["cells"], known)}
             running = editor.running()
-            editor.replace(await asyncio.to_thread(_merged, base, current, disk, running))
+            texts = await self._texts(tx, document_id, wanted_texts(base, disk))
+            editor.replace(await asyncio.to_thread(_merged, base, current, disk, running, texts))
             editor.memory.tell_problem(None)
             disk_base = await asyncio.to_thread(base_of, disk, file.nbformat)
             values: dict[str, Any] = {
@@ -234,8 +247,39 @@ class DocumentSaving:
             await editor.flush()
             if same:
                 values["saved_version"] = editor.version
+                values["disk_base"]["version"] = editor.version
             await _update_document(tx, document_id, values)
             await _update_content(tx, document_id, file.state)
+
+    async def _texts(
+        self, tx: Transaction, document_id: uuid.UUID, wanted: dict[str, dict[str, int]]
+    ) -> Texts:
+        """Return texts that cells had at versions of the document, those that are still known."""
+        versions = sorted({version for hashes in wanted.values() for version in hashes.values()})
+        query = select(Document.compacted_version).where(Document.id == document_id)
+        compacted = (await tx.execute(query)).scalar_one() if versions else 0
+        state = MergeState(document_id)
+        cells = state.doc.get("cells", type=Array)
+        sources: dict[tuple[int, str], tuple[str, str]] = {}
+        for version in versions:
+            if version < compacted:
+                continue
+            if state.version:
+                await updates.apply_newer(tx, state, version)
+                state.version = version
+            else:
+                await updates.replay(tx, state, version)
+            for cell in cells:
+                if cell["id"] in wanted:
+                    text = str(cell["source"]), str(cell["cell_type"])
+                    sources[version, cell["id"]] = text
+        found: Texts = {cell_id: {} for cell_id in wanted}
+        for cell_id, hashes in wanted.items():
+            for digest, version in hashes.items():
+                source, kind = sources.get((version, cell_id), ("", ""))
+                if text_hash(kind, source) == digest:
+                    found[cell_id][digest] = source
+        return found
 
     async def _store_saved(
         self, document_id: uuid.UUID, version: int, base: Base, state: FileState
@@ -245,6 +289,8 @@ class DocumentSaving:
             editor = await self._store.edit_any(tx, document_id, origin="save", save=lambda: False)
             query = select(Document.disk_base).where(Document.id == document_id)
             before: Any = (await tx.execute(query)).scalar_one()
+            if "cells" in base:
+                base = {**base, "version": version}
             is_current = editor.version == version
             editor.memory.tell_saved(editor.path, state.hash)
             editor.memory.tell_problem(None)
@@ -334,9 +380,13 @@ class DocumentSaving:
 
 
 def _merged(
-    base: Base | None, document: dict[str, Any], disk: dict[str, Any], running: set[str]
+    base: Base | None,
+    document: dict[str, Any],
+    disk: dict[str, Any],
+    running: set[str],
+    texts: Texts,
 ) -> dict[str, Any]:
-    return merge(nearest(base, disk), document, disk, running)
+    return merge(nearest(base, disk), document, disk, running, texts)
 
 
 def _key(document_id: uuid.UUID) -> int:

@@ -519,6 +519,8 @@ class DocumentStore:
                 editor.memory.tell_opened(path, file.state.hash)
                 base = text_base(file)
             await editor.flush()
+            if isinstance(file, NotebookFile):
+                base["version"] = editor.version
             await tx.execute(
                 update(Document)
                 .where(Document.id == document.id)

@@ -29,7 +29,8 @@ def merge_text(base: str | None, document: str, disk: str) -> str:
     if base is None:
         base = _common(document, disk)
     old = base.splitlines(keepends=True)
-    ours, theirs = _changes(old, document), _changes(old, disk)
+    ours = _changes(old, document.splitlines(keepends=True))
+    theirs = _changes(old, disk.splitlines(keepends=True))
     merged: list[str] = []
     at = 0
     while ours or theirs:
@@ -48,6 +49,38 @@ def merge_text(base: str | None, document: str, disk: str) -> str:
     return "".join(merged + old[at:])
 
 
+def merge_apart(base: str, document: str, disk: str) -> str | None:
+    """Return the text that has both sides' changes if no line was changed by both, else None.
+
+    Nor may both have added lines at one place, of which nobody knows the order.
+    """
+    old = base.split("\n")
+    ours, theirs = _changes(old, document.split("\n")), _changes(old, disk.split("\n"))
+    grown = [
+        {place for low, high, lines in side if len(lines) > high - low for place in (low, high)}
+        for side in (ours, theirs)
+    ]
+    if grown[0] & grown[1]:
+        return None
+    merged: list[str] = []
+    at = 0
+    while ours or theirs:
+        mine, other = _next_group(ours, theirs)
+        if mine and other:
+            return None
+        low = min(change.low for change in mine + other)
+        high = max(change.high for change in mine + other)
+        merged += old[at:low] + _applied(old, low, high, mine + other)
+        at = high
+    return "\n".join(merged + old[at:])
+
+
+def changed_lines(base: str, text: str) -> int:
+    """Return how many lines have to go and to come to make one text the other."""
+    changes = _changes(base.split("\n"), text.split("\n"))
+    return sum(change.high - change.low + len(change.lines) for change in changes)
+
+
 def _common(left: str, right: str) -> str:
     """Return the lines that both texts have, in order."""
     lines, others = left.splitlines(keepends=True), right.splitlines(keepends=True)
@@ -55,8 +88,7 @@ def _common(left: str, right: str) -> str:
     return "".join(line for block in blocks for line in lines[block.a : block.a + block.size])
 
 
-def _changes(old: list[str], text: str) -> list[_Change]:
-    new = text.splitlines(keepends=True)
+def _changes(old: list[str], new: list[str]) -> list[_Change]:
     return [
         _Change(low, high, new[new_low:new_high])
         for tag, low, high, new_low, new_high in SequenceMatcher(

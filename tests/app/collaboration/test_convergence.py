@@ -114,6 +114,7 @@ class World:
         self.random = random.Random(seed)
         self.recorder = Recorder(database, "kernel-1")
         self.latest = {}
+        self.known = {"cells": []}
         self.count = 0
 
     async def begin(self):
@@ -260,6 +261,25 @@ class World:
         write(path, *[nbformat.from_dict(cell) for cell in found["cells"]])
         await self.store().open_notebook("a.ipynb", actor_id=None)
 
+    async def do_read_by_another(self):
+        self.known = read(self.root / "a.ipynb")
+
+    async def do_old_base(self):
+        """Write what another program made of what it had read."""
+        found = json.loads(json.dumps(self.known))
+        if not found["cells"]:
+            return
+        cell = self.random.choice(found["cells"])
+        cell["source"] = self.random.choice(("import x\n", "")) + cell["source"] + "O"
+        write(self.root / "a.ipynb", *[nbformat.from_dict(cell) for cell in found["cells"]])
+        await self.store().open_notebook("a.ipynb", actor_id=None)
+
+    async def do_line(self):
+        peer = self.someone()
+        if (place := self.place(peer)) is not None:
+            source = peer.cells[place]["source"]
+            source.insert(len(str(source).encode()), "\nline")
+
     async def do_save(self):
         await self.store().save_now(self.id)
 
@@ -370,6 +390,10 @@ KINDS = [
     "back",
     "rest",
     "disk",
+    "line",
+    "read_by_another",
+    "old_base",
+    "save",
     "save",
     "output",
     "output",
