@@ -111,6 +111,7 @@ async def _running(
     token: str,
     data_dir: Path,
     hub: HubService | None,
+    has_own_database: bool,
 ) -> AsyncIterator[None]:
     """Put the parts together, run them, and end them in the reverse order."""
     # Tasks that are started here, not by requests, work for the server.
@@ -127,7 +128,9 @@ async def _running(
     following = Following(database, disk, store, folder_limit=settings.watch_folder_limit)
     watcher = Watcher(disk, following, settings)
     waiters = Waiters()
-    host = KernelHost(database, store, waiters, settings, data_dir=data_dir)
+    host = KernelHost(
+        database, store, waiters, settings, data_dir=data_dir, has_own_database=has_own_database
+    )
     app.state.database = database
     authenticator = await _add_people(app, database, data_dir=data_dir, token=token, hub=hub)
     app.state.disk, app.state.documents, app.state.following = disk, store, following
@@ -226,10 +229,11 @@ def create_app(
     token: str,
     data_dir: Path,
     hub: HubService | None = None,
+    has_own_database: bool = False,
 ) -> FastAPI:
     """Return the application on a migrated database, of a hub if it is a service of one.
 
-    `data_dir` is for kernels' logs.
+    `data_dir` is for kernels' logs. `has_own_database`: only this machine's servers can reach it.
     """
     app = FastAPI(
         title="Jupyter Datastore",
@@ -241,6 +245,7 @@ def create_app(
             token=token,
             data_dir=data_dir,
             hub=hub,
+            has_own_database=has_own_database,
         ),
         default_response_class=ExactJSONResponse,
         docs_url=None,

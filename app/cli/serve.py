@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _SECRETS = ("DATASTORE_TOKEN", "DATASTORE_COOKIE_SECRET", "DATASTORE_DATABASE_URL")
 _PORT_RETRIES = 50
+_ALL_ADDRESSES = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 _TOKEN_IN_ADDRESS = re.compile(r"([?&]token=)[^&\s]*")
 
 
@@ -83,15 +84,14 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             f"The base URL is {settings.base_url}, and JupyterHub's for this service {hub.prefix}"
         )
     check_certificate(settings)
-    settings.root_dir = settings.root_dir.expanduser().resolve()
-    if not settings.root_dir.is_dir():
-        raise click.ClickException(f"The root directory does not exist: {settings.root_dir}")
+    settings.root_dir = _readable(settings.root_dir)
     logging.basicConfig(
         level=logging.INFO, format="%(levelname).1s %(asctime)s %(name)s] %(message)s"
     )
     for noisy in ("alembic", "httpx", "traitlets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_hide_tokens)
+    _warn_unless_writable(settings.root_dir)
     with contextlib.ExitStack() as stack:
         if settings.sock is not None:
             settings.sock = settings.sock.expanduser().absolute()
@@ -120,6 +120,24 @@ def serve(*, no_browser: bool, **options: Any) -> None:
             reason = str(getattr(error, "orig", None) or error).strip()
             raise click.ClickException(f"The database cannot be used: {reason}") from error
         _run(settings, url, sockets, embedded, hub=hub, open_browser=not no_browser)
+
+
+def _readable(folder: Path) -> Path:
+    """Return the absolute path of a folder that can be served; ClickException for another."""
+    folder = folder.expanduser().resolve()
+    if not folder.is_dir():
+        raise click.ClickException(f"The root directory does not exist: {folder}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise click.ClickException(
+            f"The root directory may not be read by user id {os.geteuid()}: {folder}"
+        )
+    return folder
+
+
+def _warn_unless_writable(folder: Path) -> None:
+    """Log when nothing can be made in a folder: of another account, as a container's often is."""
+    if not os.access(folder, os.W_OK):
+        log.warning("User id %d may not write in %s", os.geteuid(), folder)
 
 
 def _hide_tokens(record: logging.LogRecord) -> bool:
@@ -250,6 +268,7 @@ class _Server(uvicorn.Server):
         self._embedded = embedded
         self._hub = hub
         self.open_browser = False
+        self.local_url: str | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -277,14 +296,19 @@ class _Server(uvicorn.Server):
             return
         self.server_file = write_server_file(self._info)
         front_end = self._app.state.front_end or ""
-        address = f"{self._info.url}{front_end}?token={self._info.token}"
+        page = f"{front_end}?token={self._info.token}"
+        address = f"{self._info.url}{page}"
+        if self.local_url is not None:
+            address += f"\n    {self.local_url}{page}"
         if self._hub is not None:
             address = f"{self._info.url} as JupyterHub's service {self._hub.name}"
         click.echo(
             f"\nJupyter Datastore {__version__} serves {self._info.root_dir}\n    {address}\n"
         )
         if self.open_browser:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            threading.Thread(
+                target=webbrowser.open, args=(address.split()[0],), daemon=True
+            ).start()
         if self._embedded is not None:
             self._watcher = asyncio.create_task(_keep_running(self._embedded))
 
@@ -327,7 +351,14 @@ def _run(
 ) -> None:
     token = settings.token or secrets.token_hex(24)
     data_dir = settings.data_dir or default_data_dir()
-    app = create_app(settings, database_url=url, token=token, data_dir=data_dir, hub=hub)
+    app = create_app(
+        settings,
+        database_url=url,
+        token=token,
+        data_dir=data_dir,
+        hub=hub,
+        has_own_database=embedded is not None,
+    )
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -355,6 +386,9 @@ def _run(
     server.open_browser = (
         open_browser and sys.stdout.isatty() and settings.sock is None and hub is None
     )
+    if settings.sock is None and settings.host in _ALL_ADDRESSES:
+        # A container's name means nothing to the machine that it runs on.
+        server.local_url = _address(settings, sockets, host="127.0.0.1")
     app.state.request_shutdown = server.stop
     app.state.server_url = info.url
     server.run(sockets=sockets)
@@ -362,12 +396,11 @@ def _run(
         raise click.ClickException("The server could not start; the reason is above.")
 
 
-def _address(settings: Settings, sockets: list[socket.socket]) -> str:
+def _address(settings: Settings, sockets: list[socket.socket], host: str | None = None) -> str:
     if settings.sock is not None:
         return unix_url(settings.sock, settings.base_url)
-    host = settings.host
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
-        host = socket.gethostname()
+    if host is None:
+        host = socket.gethostname() if settings.host in _ALL_ADDRESSES else settings.host
     if ":" in host:
         host = f"[{host}]"
     scheme = "https" if settings.certfile else "http"

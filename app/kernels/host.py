@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
-from sqlalchemy import select, update
+from sqlalchemy import literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app import __version__
@@ -49,7 +49,9 @@ class KernelHost:
         settings: Settings,
         *,
         data_dir: Path,
+        has_own_database: bool = False,
     ) -> None:
+        self.has_own_database = has_own_database
         self.specs = KernelSpecManager()
         self._database = database
         self._documents = documents
@@ -81,7 +83,9 @@ class KernelHost:
                 )
             )
         async with self._database.transaction(as_server=True) as tx:
-            await settle_dead_servers(tx, self._documents, self.server_id)
+            await settle_dead_servers(
+                tx, self._documents, self.server_id, has_own_database=self.has_own_database
+            )
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def _beat(self) -> None:
@@ -314,17 +318,22 @@ async def end_sessions(tx: Transaction, kernel_ids: list[str]) -> None:
 
 
 async def settle_dead_servers(
-    tx: Transaction, documents: DocumentStore, server_id: uuid.UUID
+    tx: Transaction,
+    documents: DocumentStore,
+    server_id: uuid.UUID,
+    *,
+    has_own_database: bool,
 ) -> None:
     """Say what became of the kernels and executions of servers of this machine that are gone.
 
     A killed server cannot say so itself. Surviving kernel processes are ended: nothing records
-    them any more.
+    them any more. All servers of a database that only this machine can reach were here, whatever
+    its name was then: a new container on the volume of a killed one has another.
     """
     query = (
         select(ServerProcess)
         .where(
-            ServerProcess.hostname == socket.gethostname(),
+            or_(literal(has_own_database), ServerProcess.hostname == socket.gethostname()),
             ServerProcess.stopped_at.is_(None),
             ServerProcess.id != server_id,
         )

@@ -18,7 +18,9 @@ _REASON = "its process has gone"
 async def settle_servers(database: Database, documents: DocumentStore, host: KernelHost) -> None:
     """Settle servers of this machine that ended without notice, with their kernels."""
     async with database.transaction(as_server=True) as tx:
-        await settle_dead_servers(tx, documents, host.server_id)
+        await settle_dead_servers(
+            tx, documents, host.server_id, has_own_database=host.has_own_database
+        )
 
 
 async def settle_kernels(

@@ -93,6 +93,66 @@ def test_kill_in_the_middle_of_a_run_then_start_again(root_dir, data_dir):
         assert server.stop() == 0
 
 
+def test_a_killed_containers_data_in_a_new_one(root_dir, data_dir):
+    """Which has another host name; the embedded database has only ever had servers of one place."""
+    path = root_dir / "a.ipynb"
+    write_notebook(path, SLOW)
+    with serving_process(root_dir, data_dir) as server:
+        client = server.wait_until_up()
+        (slow,) = run_all(client, open_session(client, "a.ipynb"))
+        wait_for(lambda: record(client, slow)["status"] == "running")
+        with psycopg.connect(read_url(data_dir)) as connection:
+            connection.execute("UPDATE server_status SET hostname = 'a-former-container'")
+        server.stop(signal.SIGKILL)
+
+    with serving_process(root_dir, data_dir) as server:
+        client = server.wait_until_up()
+        assert record(client, slow)["status"] == "interrupted"
+        assert client.get("api/kernels").json() == [] == client.get("api/sessions").json()
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        (0o755, "may not write in"),
+        (0o700, "may not be read by user id"),
+    ],
+)
+def test_a_folder_of_another_account_is_told_of(tmp_path, mode, said):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    as_somebody: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 12345)
+        as_somebody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    else:
+        mode &= 0o055
+    folder.chmod(mode)
+    nowhere = "postgresql://127.0.0.1:1/none"
+    command = (sys.executable, "-m", "app", "serve", "--port", "0", "--database-url", nowhere)
+    done = subprocess.run(
+        [*as_somebody, *command],
+        env={**os.environ, "DATASTORE_ROOT_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    folder.chmod(0o755)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_all_addresses_are_named_by_one_that_this_machine_knows(root_dir, data_dir, database_url):
+    options = ("--database-url", database_url, "--host", "0.0.0.0")
+    with serving_process(root_dir, data_dir, *options) as server:
+        client = server.wait_until_up()
+        port = client.base_url.port
+        wait_for(lambda: f"http://127.0.0.1:{port}/lab?token={TOKEN}" in server.log)
+        assert f"http://{socket.gethostname()}:{port}/lab?token={TOKEN}" in server.log
+
+
 def test_stopping_in_the_middle_of_a_run_saves_and_says_so(root_dir, data_dir):
     path = root_dir / "a.ipynb"
     write_notebook(path, SLOW)
