@@ -65,8 +65,13 @@ class HubService:
         """
         say = environment.get
         name, token = say("JUPYTERHUB_SERVICE_NAME"), say("JUPYTERHUB_API_TOKEN")
-        if not name or not token:
+        if not name:
             return None
+        if not token:
+            # Without it people would be asked for the server's own token, not sent to the hub.
+            raise HubEnvironmentError(
+                f"JUPYTERHUB_API_TOKEN is missing; the hub's service {name} needs it"
+            )
         api_url = (say("JUPYTERHUB_API_URL") or "http://127.0.0.1:8081/hub/api").rstrip("/")
         prefix = _with_slashes(say("JUPYTERHUB_SERVICE_PREFIX") or f"/services/{name}/")
         callback_url = say("JUPYTERHUB_OAUTH_CALLBACK_URL") or prefix + CALLBACK

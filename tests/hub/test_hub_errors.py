@@ -322,6 +322,7 @@ def test_the_environment_of_a_single_user_server_is_not_ours() -> None:
     assert HubService.from_environment(theirs) is None
     service = {"JUPYTERHUB_API_TOKEN": "t", "JUPYTERHUB_SERVICE_NAME": "ds"}
     for wrong in (
+        {"JUPYTERHUB_API_TOKEN": ""},
         {"JUPYTERHUB_OAUTH_CALLBACK_URL": "/services/ds/elsewhere"},
         {"JUPYTERHUB_OAUTH_ACCESS_SCOPES": "not JSON"},
     ):
