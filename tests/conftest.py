@@ -62,16 +62,20 @@ def short_tmp() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_url(short_tmp: Path) -> Iterator[str]:
     """The URL of a PostgreSQL server on which databases may be created."""
+    # Without fsync: the tests kill processes, not the machine.
+    settings = {"fsync": "off", "max_connections": "300"}
     if url := os.environ.get("DATASTORE_TEST_DATABASE_URL"):
         yield url
     elif _docker_answers():
         from testcontainers.postgres import PostgresContainer
 
-        with PostgresContainer("postgres:18", driver=None) as container:
+        command = " ".join(
+            f"-c {name}={value}" for name, value in (settings | {"wal_level": "logical"}).items()
+        )
+        container = PostgresContainer("postgres:18", driver=None).with_command(command)
+        with container:
             yield container.get_connection_url()
     else:
-        # Without fsync: the tests kill processes, not the machine.
-        settings = {"fsync": "off", "max_connections": "300"}
         with EmbeddedPostgres(short_tmp / "postgres", settings=settings) as embedded:
             yield embedded.url
 
