@@ -39,8 +39,17 @@ def services(**environment: str) -> dict[str, dict[str, Any]]:
     return yaml.safe_load(filled(COMPOSE, **environment))["services"]
 
 
+def services_unfilled() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(COMPOSE)["services"]
+
+
 def by_image(image: str) -> list[str]:
     return [name for name, service in services().items() if service["image"] == image]
+
+
+def interpolated(environment: dict[str, str]) -> set[str]:
+    """The names of what the environment of a service takes from whoever starts it."""
+    return {name for value in environment.values() for name in re.findall(r"\$\{(\w+)", value)}
 
 
 def test_the_compose_file_is_one_by_the_specification():
@@ -65,7 +74,9 @@ def test_what_depends_on_what():
     assert {"postgres", "migrate", "server", "replica", "subscribe", "hub", "grafana"} <= set(found)
     assert "wal_level=logical" in found["postgres"]["command"]
     assert any(word.startswith("max_slot_wal_keep_size=") for word in found["postgres"]["command"])
-    assert found["migrate"]["command"] == ["db", "upgrade"]
+    # The replica before or after the publisher, as each migration asks.
+    assert found["migrate"]["command"] == ["db", "upgrade", "--with-replicas"]
+    assert found["migrate"]["depends_on"]["replica"] == {"condition": "service_healthy"}
     for name in ("server", "hub-server", "subscribe"):
         waits = found[name]["depends_on"]["migrate"]
         assert waits == {"condition": "service_completed_successfully"}, name
@@ -97,8 +108,47 @@ def test_environment_of_ours_is_read(name: str):
     for variable in services()[name].get("environment", {}):
         if variable.startswith("DATASTORE_"):
             assert variable in known
+        elif variable == "PGPASSWORD":  # libpq's
+            # Kernels inherit a server's environment.
+            command = services()[name].get("command", ["serve"])
+            assert command[0] in ("db", "replica")
         else:
             assert variable.startswith("JUPYTERHUB_")
+
+
+def test_an_image_is_built_once_and_before_whoever_runs_it():
+    """Services that each build it make images of other ids, and the next `up` starts them anew."""
+    found = services()
+    ours = by_image(OWN_IMAGE)
+    (builder,) = [name for name in ours if "build" in found[name]]
+    for name in set(ours) - {builder}:
+        assert builder in found[name]["depends_on"], name
+        assert found[name]["pull_policy"] == "never", name
+
+
+def test_no_image_needs_a_registry_for_its_builder():
+    for dockerfile in DOCKER.rglob("Dockerfile"):
+        assert "syntax=" not in dockerfile.read_text("utf-8")
+
+
+def test_a_volume_hides_nothing_that_the_image_brings():
+    """A named volume is filled from the image once, and then hides what a newer image has there."""
+    found = services()
+    for name, dockerfile in (("server", ""), ("hub-server", ""), ("hub", "hub")):
+        held = {volume.split(":")[1] for volume in found[name]["volumes"]}
+        for words in instructions(DOCKER / dockerfile / "Dockerfile"):
+            if words[0] == "COPY" and "AS" not in words:
+                for folder in held:
+                    assert not Path(words[-1]).is_relative_to(folder), (name, words)
+
+
+def test_what_is_written_outside_of_the_volumes_is_temporary():
+    """With HOME on the volume, the image runs on a read-only file system with a /tmp."""
+    found = {word: words for word, *words in instructions()}
+    image = dict(word.split("=", 1) for word in found["ENV"])
+    volumes = yaml.safe_load(" ".join(found["VOLUME"]))
+    for variable in ("HOME", "DATASTORE_DATA_DIR", "DATASTORE_ROOT_DIR"):
+        assert any(Path(image[variable]).is_relative_to(volume) for volume in volumes), variable
 
 
 def test_files_folders_and_volumes_exist():
@@ -186,10 +236,20 @@ def test_the_images_entry_point_serves_and_ends_in_order(tmp_path: Path, short_t
 
 
 def test_the_hub_knows_the_service_that_compose_runs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DATASTORE_HUB_API_TOKEN", "a-token")
     config = Config()
     source = (DOCKER / "hub" / "jupyterhub_config.py").read_text("utf-8")
-    exec(compile(source, "jupyterhub_config.py", "exec"), {"get_config": lambda: config})
+    code = compile(source, "jupyterhub_config.py", "exec")
+    needed = {"DATASTORE_HUB_API_TOKEN": "a-token", "HUB_PASSWORD": "a-password"}
+    assert set(needed) <= interpolated(services_unfilled()["hub"]["environment"])
+    for name, value in needed.items():
+        monkeypatch.setenv(name, "")  # as compose does
+        for other in set(needed) - {name}:
+            monkeypatch.setenv(other, needed[other])
+        with pytest.raises(SystemExit, match=name):
+            exec(code, {"get_config": Config})
+        monkeypatch.setenv(name, value)
+    exec(code, {"get_config": lambda: config})
+    assert config.DummyAuthenticator.password == "a-password"
     (service,) = config.JupyterHub.services
     found = services(DATASTORE_HUB_API_TOKEN="a-token")
     server = found["hub-server"]["environment"]
@@ -202,6 +262,9 @@ def test_the_hub_knows_the_service_that_compose_runs(monkeypatch: pytest.MonkeyP
     assert config.JupyterHub.hub_connect_url + "/hub/api" == server["JUPYTERHUB_API_URL"]
     for name in re.findall(r"environ(?:\.get\(|\[)\"(\w+)", source):
         assert name in found["hub"]["environment"]
+    words = {word: words for word, *words in instructions(DOCKER / "hub" / "Dockerfile")}
+    command = yaml.safe_load(" ".join(words["CMD"]))
+    assert command[command.index("--config") + 1] == words["COPY"][-1]
 
 
 def test_grafana_reads_the_replica():
@@ -219,30 +282,72 @@ def test_grafana_reads_the_replica():
     assert f"CREATE ROLE {source['user']} " in script
 
 
+def compose(environment: dict[str, str], *words: str) -> str:
+    """What compose says to the words, in a project of the test's own."""
+    done = subprocess.run(
+        ["docker", "compose", "-f", str(DOCKER / "compose.yaml"), *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.mark.skipif(not _docker_answers(), reason="no Docker engine answers")
 def test_compose_brings_up_server_and_replica():
-    from testcontainers.compose import DockerCompose
+    port = free_port()
+    environment = {
+        # Not the file's: that may be somebody's who works with it, and this one ends with its data.
+        "COMPOSE_PROJECT_NAME": f"jds-test-{port}",
+        "DATASTORE_PORT": str(port),
+        "DATASTORE_TOKEN": "a-token",
+        "POSTGRES_PASSWORD": "a1",
+        "REPLICATION_PASSWORD": "b2",
+    }
+    address = f"http://127.0.0.1:{port}/api"
 
-    environment = DOCKER / "test.env"
-    environment.write_text("DATASTORE_TOKEN=a-token\n")
+    def containers() -> set[str]:
+        return set(compose(environment, "ps", "-q", "postgres", "replica", "server").split())
+
+    def on_replica(query: str) -> str:
+        psql = ("psql", "-U", "datastore", "-d", "datastore", "-Atc", query)
+        return compose(environment, "exec", "-T", "replica", *psql).strip()
+
     try:
-        with DockerCompose(
-            DOCKER, "compose.yaml", build=True, wait=False, env_file=str(environment)
-        ) as compose:
-            deadline = time.monotonic() + 300
-            while True:
-                try:
-                    urllib.request.urlopen("http://127.0.0.1:8888/api", timeout=5).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline
-                    time.sleep(1)
-            said, _, status = compose.exec_in_container(
-                ["jupyter-datastore", "replica", "status"], "server"
-            )
-            assert "replica" in said, (said, status)
+        compose(environment, "up", "--build", "--detach")
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(1)
+        before = containers()
+        assert len(before) == 3
+        # Waits for its predecessors, so the first copy is there.
+        said = compose(environment, "run", "--rm", "-T", "subscribe", "replica", "status")
+        assert "following" in said or "copying" in said
+        request = urllib.request.Request(
+            f"{address}/kernels", data=b"{}", headers={"Authorization": "token a-token"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            kernel = json.load(response)["id"]
+        while on_replica(f"SELECT count(*) FROM kernels WHERE id = '{kernel}'") != "1":
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        compose(environment, "up", "--build", "--detach")
+        assert containers() == before, "nothing changed, so nothing is started anew"
     finally:
-        environment.unlink()
+        compose(environment, "down", "--volumes")
 
 
 def test_scripts_are_run_by_the_image():

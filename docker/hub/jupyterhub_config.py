@@ -7,13 +7,18 @@ import os
 
 c = get_config()  # noqa: F821 (JupyterHub defines it)
 
+# Compose gives an empty one for what is not set, and an empty password lets everybody in.
+for needed in ("HUB_PASSWORD", "DATASTORE_HUB_API_TOKEN"):
+    if not os.environ.get(needed):
+        raise SystemExit(f"{needed} is not set: docker/compose.yaml says where")
+
 c.JupyterHub.bind_url = "http://0.0.0.0:8000"
 c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
 c.JupyterHub.hub_connect_url = "http://hub:8081"
 
 # For trying it out: any name, and the password in HUB_PASSWORD. Put your own authenticator here.
 c.JupyterHub.authenticator_class = "dummy"
-c.DummyAuthenticator.password = os.environ.get("HUB_PASSWORD", "")
+c.DummyAuthenticator.password = os.environ["HUB_PASSWORD"]
 c.Authenticator.allow_all = True
 
 # The same token as in the service's JUPYTERHUB_API_TOKEN.
