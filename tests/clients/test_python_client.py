@@ -340,6 +340,7 @@ async def assert_documents(store: Datastore, document_id: str, neighbour: str) -
     then = await documents.content(document_id, name=named["name"])
     assert [cell["source"] for cell in then["content"]["cells"]][1] == "1 + 1"
     assert (await documents.restore(document_id, name=named["name"]))["restored"] == then["version"]
+    assert await documents.overwrite(document_id) == {"kept": None}
     assert made["id"] in [cell["id"] for cell in (await documents.cells(document_id))["cells"]]
     assert [v["name"] for v in (await documents.versions(document_id))["versions"]] == [
         named["name"]

@@ -382,6 +382,11 @@ export class Documents extends Actions {
     const options = { ...ofDocument(documentId), body: moment };
     return this.http.call("POST /api/documents/{document_id}/restore", options);
   }
+
+  /** Save a document over a file that another program made unreadable; `kept` is its copy. */
+  overwrite(documentId: string): Promise<shapes.Overwritten> {
+    return this.http.call("POST /api/documents/{document_id}/overwrite", ofDocument(documentId));
+  }
 }
 
 function ofDocument(documentId: string, more: Record<string, string> = {}): RequestOptions {

@@ -458,6 +458,13 @@ class Documents(_Actions):
         )
         return cast("shapes.Restored", answer)
 
+    async def overwrite(self, document_id: str) -> shapes.Overwritten:
+        """Save a document over a file that another program made unreadable; `kept` is its copy."""
+        answer = await self._http.call(
+            "POST /api/documents/{document_id}/overwrite", document_id=document_id
+        )
+        return cast("shapes.Overwritten", answer)
+
 
 class Contents(_Actions):
     """Files, notebooks and folders below the server's root, by path."""
