@@ -282,6 +282,7 @@ def create_app(
 def _include_routes(app: FastAPI, settings: Settings) -> None:
     prefix = settings.base_url.rstrip("/")
     routers = (
+        executions,  # first, since routes are tried in order and no request is more frequent
         status,
         kernelspecs,
         kernelspec_resources,
@@ -290,7 +291,6 @@ def _include_routes(app: FastAPI, settings: Settings) -> None:
         kernel_requests,
         comms,
         sessions,
-        executions,
         nbmodel,
         questions,
         documents,
