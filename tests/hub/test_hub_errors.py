@@ -300,14 +300,26 @@ def loaded(source: str) -> Config:
     return config
 
 
+DOCKER = Path(__file__).parents[2] / "docker/hub/jupyterhub_config.py"
+NEEDED = {"DATASTORE_HUB_API_TOKEN": "token", "HUB_PASSWORD": "password"}
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_dockers_hub_does_not_start_without(missing: str, monkeypatch) -> None:
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, "" if name == missing else value)
+    with pytest.raises(SystemExit, match=missing):
+        loaded(DOCKER.read_text())
+
+
 def test_the_documented_configurations_are_ones_of_a_hub(monkeypatch) -> None:
-    monkeypatch.setenv("DATASTORE_HUB_API_TOKEN", "token")
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
     root = Path(__file__).parents[2]
     blocks = re.findall(
         r"```python\n(.*?)```", (root / "docs/jupyterhub.md").read_text(), re.DOTALL
     )
-    docker = (root / "docker/hub/jupyterhub_config.py").read_text()
-    for source in ("\n".join(blocks), docker):
+    for source in ("\n".join(blocks), DOCKER.read_text()):
         config = loaded(source)
         (service,) = config.JupyterHub.services
         assert set(service) <= set(Service.class_trait_names())
