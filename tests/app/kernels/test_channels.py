@@ -330,7 +330,9 @@ async def test_a_client_that_does_not_read_is_closed_and_costs_nobody(server, ke
     ):
         # Its socket's buffers fill, and nobody empties them.
         slow.connection.transport.pause_reading()
-        messages = await other.run("for i in range(200): print('x' * 99_999, flush=True)")
+        # Not faster than the other, which shares this thread with the server, can read.
+        code = "import time\nfor i in range(200): print('x' * 99_999, flush=True); time.sleep(0.01)"
+        messages = await other.run(code)
         assert len(streamed(messages)) == 20_000_000
         assert (await finished_record(server, parent_id(messages[0])))["output_bytes"] == 20_000_000
         hub = server.app.state.kernels.get(kernel).clients
