@@ -274,16 +274,15 @@ async def _insert(
         if (await connection.execute(_INSERT_KEY, key)).first() is None:
             return []
     given = {row["id"]: row for row in rows}
+    queued = [_queued(Execution(**_columns(row))) for row in rows]
+    # What failed, on the way there or at the commit, may have been done all the same.
+    tx.on_finish(lambda committed: (kernel.submit if committed else kernel.withdraw)(queued))
     inserted = (await connection.execute(statement, rows)).mappings()
     made = sorted(
         (Execution(**_columns(given[row["id"]]) | dict(row)) for row in inserted),
         key=lambda execution: execution.seq,
     )
-    found = [ExecutionRow(execution, identity.name, run_as) for execution in made]
-    queued = [_queued(row.execution) for row in found]
-    # A commit that failed may have been done all the same.
-    tx.on_finish(lambda committed: (kernel.submit if committed else kernel.withdraw)(queued))
-    return found
+    return [ExecutionRow(execution, identity.name, run_as) for execution in made]
 
 
 def _columns(values: dict[str, Any]) -> dict[str, Any]:
