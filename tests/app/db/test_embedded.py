@@ -26,6 +26,7 @@ from app.db.embedded import (
     server,
 )
 from app.db.embedded.account import account_for
+from tests.conftest import quickest_folder
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 IS_ROOT = os.geteuid() == 0
@@ -83,16 +84,6 @@ def query(url: str, sql: str) -> object:
         cursor = connection.execute(sql)
         row = cursor.fetchone() if cursor.description else None
         return row[0] if row else None
-
-
-def quickest_folder() -> str:
-    """Memory where it is roomy and may hold programs (Docker's is neither), else /tmp."""
-    with contextlib.suppress(OSError):
-        memory = os.statvfs("/dev/shm")
-        roomy = memory.f_bavail * memory.f_frsize > 2**30
-        if roomy and not memory.f_flag & os.ST_NOEXEC and os.access("/dev/shm", os.W_OK):
-            return "/dev/shm"
-    return "/tmp"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from app.db.embedded import EmbeddedPostgres
 from tests.app.replication.clusters import cluster
+from tests.conftest import quickest_folder
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Clusters:
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """A folder that the unprivileged account of PostgreSQL can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="jds-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="jds-", dir=quickest_folder()))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
