@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.pool import QueuePool
 
 from app.db import asker
+from app.db.alone import execute_alone
 from app.db.doorbell import SETTINGS, Doorbell
 from app.db.together import Together, Write
 from models import codec
@@ -99,11 +100,14 @@ class Transaction(AsyncSession):
     def run_on_finish(self, committed: bool) -> None:
         """Run what `on_finish` registered; called by `Database.transaction` only."""
         while self._on_finish:
-            finish = self._on_finish.pop()
-            try:
-                finish(committed)
-            except Exception:
-                log.exception("after %s", "commit" if committed else "rollback")
+            _run(self._on_finish.pop(), committed)
+
+
+def _run(finish: Finish, committed: bool) -> None:
+    try:
+        finish(committed)
+    except Exception:
+        log.exception("after %s", "commit" if committed else "rollback")
 
 
 class Database:
@@ -136,21 +140,15 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self,
-        *,
-        as_server: bool = False,
-        recorder: bool = False,
-        one_write: bool = False,
+        self, *, as_server: bool = False, recorder: bool = False
     ) -> AsyncIterator[Transaction]:
         """Yield a session whose work is committed at the end, or rolled back on an exception.
 
         It sees and changes what the person may for whom it is done (`app.db.asker`);
         `as_server` is for the server's own work within a request, `recorder` for what must not wait
-        for requests. The policies bind neither. `one_write` promises that only its last statement
-        writes: that commits itself, which saves the round trips of a transaction.
+        for requests. The policies bind neither.
         """
-        engine = self._engine_for(as_server=as_server, recorder=recorder)
-        session = Transaction(self._autocommit[engine] if one_write else engine)
+        session = Transaction(self._engine_for(as_server=as_server, recorder=recorder))
         committed = False
         try:
             async with session:
@@ -162,6 +160,31 @@ class Database:
             if committed:
                 self.doorbell.ring()
             session.run_on_finish(committed)
+
+    async def write_alone(
+        self,
+        write: Write,
+        values: dict[str, Any],
+        *,
+        recorder: bool = False,
+        on_finish: Finish | None = None,
+    ) -> list[dict[str, Any]]:
+        """Commit one write by itself, the quickest way there is; return its RETURNING's rows.
+
+        Engines are chosen as for `transaction`; `on_finish` is called as a transaction's, before
+        anything else is done.
+        """
+        engine = self._engine_for(as_server=False, recorder=recorder)
+        committed = False
+        try:
+            rows = await execute_alone(engine, write, values)
+            committed = True
+        finally:
+            if on_finish is not None:
+                _run(on_finish, committed)
+            if committed:
+                self.doorbell.ring()
+        return rows
 
     @asynccontextmanager
     async def read(

@@ -53,7 +53,7 @@ def row_update(table: Any, columns: Iterable[str]) -> Update:
 
 
 class Together:
-    """Collects writes; `execute` does all of them at once."""
+    """Collects writes; `execute` does all of them at once, `take` gives them away as one."""
 
     def __init__(self) -> None:
         self._writes: list[Write] = []
@@ -74,11 +74,15 @@ class Together:
         self._writes.append(write)
         self._parameters |= values
 
+    def take(self) -> tuple[Write, dict[str, Any]]:
+        """Return all writes added since the last time as one, with its parameters."""
+        write, values = _joined(tuple(self._writes)), self._parameters
+        self._writes, self._parameters = [], {}
+        return write, values
+
     async def execute(self, connection: AsyncConnection) -> None:
         """Do all writes added since the last time."""
-        statement, values = _joined(tuple(self._writes)), self._parameters
-        self._writes, self._parameters = [], {}
-        await connection.execute(statement, values)
+        await connection.execute(*self.take())
 
 
 @lru_cache(maxsize=512)

@@ -5,10 +5,12 @@ belong to are marked in the same transaction. The policies say whether the asker
 a cell runs is the server's to write, since who may run it need not be one who may change it.
 """
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Uuid, bindparam, select
@@ -100,16 +102,12 @@ async def run_code(
         if earlier is not None:
             return _same(earlier, kernel_id, code, cell_id)
     kernel.require_alive()
+    if cell_id is None and options.idempotency_key is None:
+        return await _run_alone(state, identity, kernel, _Piece(code or ""), options)
     document = None
     if cell_id is not None:
-        if document_id is None:
-            await require(database, identity, "execute", "contents", path)
-        else:
-            await require(database, identity, "execute", "documents", document_id)
-        documents: DocumentStore = state.documents
-        document = await documents.find(path=path, document_id=document_id)
-    one_write = document is None and options.idempotency_key is None
-    async with database.transaction(one_write=one_write) as tx:
+        document = await _notebook(state, identity, path=path, document_id=document_id)
+    async with database.transaction() as tx:
         if document is not None and cell_id is not None:
             editor = await state.documents.edit(
                 tx, document.id, origin="execution", actor_id=identity.id
@@ -126,8 +124,49 @@ async def run_code(
         earlier = await _earlier(database, identity, options.idempotency_key)
         assert earlier is not None
         return _same(earlier, kernel_id, code, cell_id)
-    await _settle_if_stopped(state, kernel)
+    await _let_send(state, kernel)
     return found[0]
+
+
+async def _notebook(
+    state: State, identity: Identity, *, path: str | None, document_id: str | None
+) -> Document:
+    """Return a notebook whose cells the asker may run; NotFoundError and ForbiddenError if not."""
+    if document_id is None:
+        await require(state.database, identity, "execute", "contents", path)
+    else:
+        await require(state.database, identity, "execute", "documents", document_id)
+    documents: DocumentStore = state.documents
+    return await documents.find(path=path, document_id=document_id)
+
+
+async def _run_alone(
+    state: State, identity: Identity, kernel: RunningKernel, piece: _Piece, options: Options
+) -> ExecutionRow:
+    """Insert the execution of code that belongs to no cell, as one write."""
+    run_as = identity.name
+    if kernel.owner_id != identity.id:
+        async with state.database.read() as tx:
+            run_as = await _name_of(tx, kernel.owner_id, identity)
+    values = _values(identity, kernel, piece, options)
+    queued = [_queued(values)]
+    given = values | _of_session(kernel, values)
+    (added,) = await state.database.write_alone(
+        _INSERT_IN_SESSION, given, on_finish=partial(_hand_over, kernel, queued)
+    )
+    await _let_send(state, kernel)
+    return ExecutionRow(Execution(**values | added), identity.name, run_as)
+
+
+def _hand_over(kernel: RunningKernel, queued: list[QueuedExecution], committed: bool) -> None:
+    """Have executions sent.
+
+    What failed, on the way there or at the commit, may have been done all the same.
+    """
+    if committed:
+        kernel.submit(queued)
+    else:
+        kernel.withdraw(queued)
 
 
 async def run_cells(
@@ -179,12 +218,16 @@ async def run_chosen(
         for piece, row in zip(pieces, found, strict=True):
             assert piece.cell_id is not None
             await editor.queue_execution(piece.cell_id, row.execution.id)
-    await _settle_if_stopped(state, kernel)
+    await _let_send(state, kernel)
     return found
 
 
-async def _settle_if_stopped(state: State, kernel: RunningKernel) -> None:
-    """Interrupt what was committed while the kernel was being shut down: nobody else would."""
+async def _let_send(state: State, kernel: RunningKernel) -> None:
+    """Have the kernel sent what was committed before an answer is made, which takes its time.
+
+    What was committed while the kernel was being shut down is interrupted: nobody else would.
+    """
+    await asyncio.sleep(0)
     if not kernel.stopped:
         return
     reason = kernel.reason or "the kernel was shut down"
@@ -253,14 +296,8 @@ async def _insert(
     if not pieces:
         return []
     rows = [_values(identity, kernel, piece, options) for piece in pieces]
-    if session_id is None:
-        statement = _INSERT_IN_SESSION
-        for row in rows:
-            row.update(of_kernel_id=kernel.id, of_document_id=row["document_id"])
-    else:
-        statement = _INSERT
-        for row in rows:
-            row["session_id"] = session_id
+    statement = _INSERT_IN_SESSION if session_id is None else _INSERT
+    in_session = {} if session_id is None else {"session_id": session_id}
     run_as = await _name_of(tx, kernel.owner_id, identity)
     connection = await tx.connection()
     if options.idempotency_key is not None:
@@ -273,20 +310,20 @@ async def _insert(
         # Waits for another transaction that is inserting the same key.
         if (await connection.execute(_INSERT_KEY, key)).first() is None:
             return []
-    given = {row["id"]: row for row in rows}
-    queued = [_queued(Execution(**_columns(row))) for row in rows]
-    # What failed, on the way there or at the commit, may have been done all the same.
-    tx.on_finish(lambda committed: (kernel.submit if committed else kernel.withdraw)(queued))
-    inserted = (await connection.execute(statement, rows)).mappings()
+    values = {row["id"]: row for row in rows}
+    tx.on_finish(partial(_hand_over, kernel, [_queued(row) for row in rows]))
+    given = [row | (in_session or _of_session(kernel, row)) for row in rows]
+    inserted = (await connection.execute(statement, given)).mappings()
     made = sorted(
-        (Execution(**_columns(given[row["id"]]) | dict(row)) for row in inserted),
+        (Execution(**values[row["id"]] | dict(row)) for row in inserted),
         key=lambda execution: execution.seq,
     )
     return [ExecutionRow(execution, identity.name, run_as) for execution in made]
 
 
-def _columns(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if not name.startswith("of_")}
+def _of_session(kernel: RunningKernel, values: dict[str, Any]) -> dict[str, Any]:
+    """Return what the kernel's session is looked for with."""
+    return {"of_kernel_id": kernel.id, "of_document_id": values["document_id"]}
 
 
 async def _name_of(tx: Transaction, user_id: uuid.UUID, identity: Identity) -> str:
@@ -325,20 +362,19 @@ def _values(
     }
 
 
-def _queued(row: Execution) -> QueuedExecution:
-    content = {
-        "code": row.code,
-        "silent": row.silent,
-        "store_history": row.store_history,
-        "user_expressions": row.user_expressions,
-        "allow_stdin": row.allow_stdin,
-        "stop_on_error": row.stop_on_error,
-    }
-    target = None
-    if row.document_id is not None and row.cell_id is not None:
-        target = CellTarget(row.document_id, row.cell_id)
-    metadata = {"cellId": row.cell_id} if row.cell_id else {}
-    return QueuedExecution(row.id, row.msg_id, content, target, metadata)
+_CONTENT = ("code", "silent", "store_history", "user_expressions", "allow_stdin", "stop_on_error")
+
+
+def _queued(values: dict[str, Any]) -> QueuedExecution:
+    """Return what is sent for an execution with these values."""
+    document_id, cell_id = values["document_id"], values["cell_id"]
+    return QueuedExecution(
+        values["id"],
+        values["msg_id"],
+        {name: values[name] for name in _CONTENT},
+        None if document_id is None or cell_id is None else CellTarget(document_id, cell_id),
+        {"cellId": cell_id} if cell_id else {},
+    )
 
 
 async def _earlier(database: Database, identity: Identity, key: str) -> ExecutionRow | None:

@@ -270,14 +270,14 @@ class Recorder:
         A statement that took too long is tried again `timeouts` times.
         """
         self._number += 1
-        one_write = self._writer.is_one_write(operations)
+        alone = await self._writer.alone(self._number, operations)
         attempt = 0
         while True:
             try:
-                async with self._database.transaction(recorder=True, one_write=one_write) as tx:
-                    if not attempt or not await self._writer.was_committed(tx, self._number):
-                        await self._writer.write(tx, self._number, operations)
-                self._waiters.comms.publish(self._writer.comm_records)
+                if alone is None:
+                    await self._write(operations, again=attempt > 0)
+                elif not attempt or not await self._was_committed():
+                    await self._database.write_alone(*alone, recorder=True)
                 return
             except Exception as error:
                 if _took_too_long(error):
@@ -291,6 +291,16 @@ class Recorder:
                     log.warning("kernel %s: waiting for the database: %s", kernel_id, error)
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
+
+    async def _write(self, operations: list[Operation], *, again: bool) -> None:
+        async with self._database.transaction(recorder=True) as tx:
+            if not again or not await self._writer.was_committed(tx, self._number):
+                await self._writer.write(tx, self._number, operations)
+        self._waiters.comms.publish(self._writer.comm_records)
+
+    async def _was_committed(self) -> bool:
+        async with self._database.read(recorder=True) as tx:
+            return await self._writer.was_committed(tx, self._number)
 
     async def _store_alone(self, operations: list[Operation]) -> None:
         """Commit one item's operations; what the database refuses leaves a note in its place."""

@@ -9,7 +9,7 @@ kernel's `recorded_batch` tells whether an earlier attempt was committed after a
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -20,7 +20,15 @@ from sqlalchemy import Select, Update, UpdateBase, case, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.engine import Transaction
-from app.db.together import parameter, parameters, row_insert, row_update, rows_insert
+from app.db.together import (
+    Together,
+    Write,
+    parameter,
+    parameters,
+    row_insert,
+    row_update,
+    rows_insert,
+)
 from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
 from app.errors import NotFoundError
@@ -101,23 +109,22 @@ class BatchWriter:
                     await self._add(rows, editors, operation)
         await self._flush(tx, number, rows)
 
-    @staticmethod
-    def is_one_write(operations: list[Operation]) -> bool:
-        """Tell whether `write` does all of them with one statement: of code that has no cell."""
-        outputs, executions = 0, set()
+    async def alone(
+        self, number: int, operations: list[Operation]
+    ) -> tuple[Write, dict[str, Any]] | None:
+        """Return what `write` would do as one write, if it is one: of code that has no cell."""
+        if not _is_one_write(operations):
+            return None
+        rows = _Rows()
         for operation in operations:
-            match operation:
-                case KernelChange():
-                    continue
-                case ExecutionChange(execution_id):
-                    executions.add(execution_id)
-                case AppendOutput(execution_id, target=None):
-                    outputs += 1
-                    if execution_id is not None:
-                        executions.add(execution_id)
-                case _:
-                    return False
-        return outputs <= 1 and len(executions) <= 1
+            await self._add(rows, {}, operation)
+        _join_texts(rows)
+        together = Together()
+        for change, values in self._changes(number, rows):
+            together.add(change, values)
+        for row in rows.outputs:
+            together.add(_INSERT_OUTPUT, parameters(_OUTPUTS, _only(row)))
+        return together.take()
 
     async def _editors(
         self, tx: Transaction, operations: list[Operation]
@@ -258,18 +265,15 @@ class BatchWriter:
     async def _flush(self, tx: Transaction, number: int, rows: _Rows) -> None:
         # Core statements, built once: a batch is small more often than not, and making and
         # unpacking ORM statements would be most of its time.
-        kernel = {"id": self._kernel_id, "recorded_batch": number, **rows.kernel}
-        change = _kernel_update(("recorded_batch", *rows.kernel))
-        await tx.write_with_others(change, parameters(_KERNELS, kernel))
         if rows.executions:
             await tx.execute(insert(Execution), rows.executions)
-        for change, values in _execution_changes(rows):
+        for change, values in self._changes(number, rows):
             await tx.write_with_others(change, values)
         await self._change_outputs(tx, rows)
-        for row in rows.outputs:
-            row["text"] = None if row["text"] is None else "".join(row["text"])
+        _join_texts(rows)
         if len(rows.outputs) == 1:
-            await tx.write_with_others(_INSERT_OUTPUT, parameters(_OUTPUTS, _only(rows.outputs)))
+            only = parameters(_OUTPUTS, _only(rows.outputs[0]))
+            await tx.write_with_others(_INSERT_OUTPUT, only)
         elif rows.outputs:
             await tx.write_now()  # what takes former outputs out of cells must not take these
             given = {name: [row[name] for row in rows.outputs] for name in _OUTPUT_COLUMNS}
@@ -279,6 +283,12 @@ class BatchWriter:
             comms = CommWriter(tx, self._kernel_id, self._retention)
             await comms.write(rows.comms)
             self.comm_records = comms.records
+
+    def _changes(self, number: int, rows: _Rows) -> Iterator[tuple[Update, dict[str, Any]]]:
+        """Yield the updates of the kernel and of executions, with their parameters."""
+        kernel = {"id": self._kernel_id, "recorded_batch": number, **rows.kernel}
+        yield _kernel_update(("recorded_batch", *rows.kernel)), parameters(_KERNELS, kernel)
+        yield from _execution_changes(rows)
 
     async def _change_outputs(self, tx: Transaction, rows: _Rows) -> None:
         for (execution_id, comm_id), at in rows.clears.items():
@@ -323,6 +333,29 @@ class BatchWriter:
 _KERNELS: Any = Kernel.__table__
 _EXECUTIONS: Any = Execution.__table__
 _OUTPUTS: Any = Output.__table__
+
+
+def _is_one_write(operations: list[Operation]) -> bool:
+    """Tell whether no row of theirs needs another's to be there."""
+    outputs, executions = 0, set()
+    for operation in operations:
+        match operation:
+            case KernelChange():
+                continue
+            case ExecutionChange(execution_id):
+                executions.add(execution_id)
+            case AppendOutput(execution_id, target=None):
+                outputs += 1
+                if execution_id is not None:
+                    executions.add(execution_id)
+            case _:
+                return False
+    return outputs <= 1 and len(executions) <= 1
+
+
+def _join_texts(rows: _Rows) -> None:
+    for row in rows.outputs:
+        row["text"] = None if row["text"] is None else "".join(row["text"])
 
 
 @lru_cache
@@ -393,9 +426,9 @@ _INSERT_OUTPUT = row_insert(_OUTPUTS, _OUTPUT_COLUMNS)
 _INSERT_OUTPUTS = rows_insert(_OUTPUTS, _OUTPUT_COLUMNS)
 
 
-def _only(outputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the columns of the one output there is."""
-    return {column: outputs[0][column] for column in _OUTPUT_COLUMNS}
+def _only(output: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of an output that is written alone."""
+    return {column: output[column] for column in _OUTPUT_COLUMNS}
 
 
 def _documents_showing(kernel_id: str, display_ids: set[str]) -> Select[uuid.UUID]:

@@ -26,21 +26,39 @@ def user(name: str) -> dict[str, Any]:
 
 @contextmanager
 def statements(database: Database, about: str = "") -> Iterator[list[str]]:
-    """Yield a list that gets the first words of each statement with a word, of all pools."""
-    noted: list[str] = []
+    """Yield a list that gets the first words of each statement with a word, of all pools.
 
-    def note(connection, cursor, statement, *rest):
+    The driver tells of those that it is given itself, SQLAlchemy of its own.
+    """
+    noted: list[str] = []
+    drivers = set()
+
+    def note(statement):
         if about in statement:
             noted.append(" ".join(statement.split()[:2]))
+
+    def told_by_sqlalchemy(connection, cursor, statement, *rest):
+        note(statement)
+
+    def told_by_driver(query):
+        note(query.query)
+
+    def watch(connection, *rest):
+        connection.driver_connection.add_query_logger(told_by_driver)
+        drivers.add(connection.driver_connection)
 
     engines = [
         engine.sync_engine for engine in (database._requests, database._server, database._recorders)
     ]
     for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+        event.listen(engine, "before_cursor_execute", told_by_sqlalchemy)
+        event.listen(engine, "checkout", watch)
     yield noted
     for engine in engines:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", told_by_sqlalchemy)
+        event.remove(engine, "checkout", watch)
+    for driver in drivers:
+        driver.remove_query_logger(told_by_driver)
 
 
 async def names(database: Database, table: Any) -> list[str]:
@@ -49,7 +67,7 @@ async def names(database: Database, table: Any) -> list[str]:
 
 
 async def test_rows_of_several_tables_are_written_with_one_statement(database):
-    with statements(database) as noted:
+    with statements(database, about="groups") as noted:
         async with database.transaction(as_server=True) as tx:
             await tx.write_with_others(NEW_USER, user("ada"))
             group = parameters(GROUPS, {"id": uuid.uuid4(), "name": "staff"})
@@ -88,7 +106,8 @@ async def test_a_short_execution_is_written_with_two_statements(client):
         await execute(client, kernel, "1+1")
         await until(lambda: len(noted) > 1)
         await client.app.state.kernels.get(kernel).recorder.drain()
-    assert noted == ["INSERT INTO", "WITH part_0"]
+    # A slow machine's execution is told in parts: that it has begun, and what came of it.
+    assert noted in (["INSERT INTO", *["WITH part_0"] * parts] for parts in (1, 2))
 
 
 async def test_many_rows_are_one_statement_in_order_and_as_they_were(database):

@@ -3,10 +3,10 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import asyncpg
 import psycopg
 import pytest
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import Database, Transaction
@@ -54,17 +54,25 @@ async def test_statements_that_time_out_and_locks_that_are_held(client, database
 async def test_a_pool_that_is_exhausted_costs_nothing(client, monkeypatch):
     kernel = await start_kernel(client)
     await run(client, kernel, "1")
-    real, failed = Database.transaction, []
+    real, real_alone, failed = Database.transaction, Database.write_alone, []
 
-    @asynccontextmanager
-    async def transaction(self, *, recorder=False, one_write=False):
+    def fail(recorder):
         if recorder and len(failed) < 4:
             failed.append(1)
             raise PoolTimeoutError("QueuePool limit reached")
-        async with real(self, recorder=recorder, one_write=one_write) as tx:
+
+    @asynccontextmanager
+    async def transaction(self, *, recorder=False):
+        fail(recorder)
+        async with real(self, recorder=recorder) as tx:
             yield tx
 
+    async def write_alone(self, *given, recorder=False, **more):
+        fail(recorder)
+        return await real_alone(self, *given, recorder=recorder, **more)
+
     monkeypatch.setattr(Database, "transaction", transaction)
+    monkeypatch.setattr(Database, "write_alone", write_alone)
     record = await run(client, kernel, PRINT)
     assert (record["status"], text_of(record)) == ("ok", LINES)
     assert len(failed) == 4
@@ -130,7 +138,7 @@ async def test_what_was_stored_though_it_seemed_not_does_not_wait_for_ever(
     body = {"code": "1"} if what == "code" else {"path": "a.ipynb", "cell_id": cell}
     await finished(client, await execute(client, kernel, **body))
     # Code is committed by its one statement, a cell by COMMIT.
-    where, name = (AsyncConnection, "execute") if what == "code" else (Transaction, "commit")
+    where, name = (asyncpg.Connection, "fetch") if what == "code" else (Transaction, "commit")
     real, armed = getattr(where, name), [True]
 
     async def lost(self, *given):

@@ -339,20 +339,32 @@ async def test_a_lost_answer_to_a_commit_does_not_store_twice(client, database, 
     """The connection breaks after the commit took effect: the batch is not written again."""
     kernel = await start_kernel(client)
     await run(client, kernel, "1")
-    real = Database.transaction
+    real, real_alone = Database.transaction, Database.write_alone
     broken = []
 
     from contextlib import asynccontextmanager
 
-    @asynccontextmanager
-    async def transaction(self, *, recorder=False, one_write=False):
-        async with real(self, recorder=recorder, one_write=one_write) as tx:
-            yield tx
+    def lose(recorder):
         if recorder and len(broken) < 3:
             broken.append(1)
             raise ConnectionResetError("the answer to COMMIT was lost")
 
+    @asynccontextmanager
+    async def transaction(self, *, recorder=False):
+        async with real(self, recorder=recorder) as tx:
+            yield tx
+        lose(recorder)
+
+    async def write_alone(self, *given, recorder=False, **more):
+        rows = await real_alone(self, *given, recorder=recorder, **more)
+        lose(recorder)
+        return rows
+
     monkeypatch.setattr(Database, "transaction", transaction)
+    monkeypatch.setattr(Database, "write_alone", write_alone)
+    short = await run(client, kernel, "print('a')")
+    assert (len(broken) > 0, text_of(short), short["output_bytes"]) == (True, "a\n", 2)
+    broken.clear()
     record = await run(client, kernel, "for i in range(20): print(i, flush=True)")
     assert len(broken) == 3
     assert text_of(record) == "".join(f"{i}\n" for i in range(20))
