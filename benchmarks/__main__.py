@@ -105,7 +105,9 @@ async def _sides(
         server = stack.enter_context(Server(source, env))
         http = await Connection.open("127.0.0.1", server.port, server.token)
         stack.push_async_callback(http.close)
-        sql = await asyncpg.connect(server.database_url)
+        # Planned once: to plan anew at each look takes PostgreSQL longer than to look.
+        settings = {"plan_cache_mode": "force_generic_plan"}
+        sql = await asyncpg.connect(server.database_url, server_settings=settings)
         stack.push_async_callback(sql.close)
         notebooks = [
             Notebook(server.root_dir, name, code)

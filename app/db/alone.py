@@ -71,7 +71,10 @@ async def execute_alone(
     Raises DBAPIError; after one that leaves open whether the write was committed, it may have been.
     """
     compiled = _compiled(write, tuple(values), engine.dialect)
-    pooled = await engine.raw_connection()
+    try:
+        pooled = await engine.raw_connection()
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(compiled.sql, None, error) from error
     driver = pooled.driver_connection
     assert driver is not None
     try:

@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 REQUEST_ROLE = "datastore_request"
 
+# Of recorders: PostgreSQL would plan what it does to partitioned tables anew each time, which takes
+# it longer than doing it (docs/decisions/0069).
+_PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+
 # As `SET LOCAL ROLE NONE`: until the transaction ends, the connection has its login's own role.
 _AS_SERVER = select(func.set_config("role", "none", True))
 
@@ -124,7 +128,7 @@ class Database:
         self._requests = _engine(url, pool_size, role=REQUEST_ROLE)
         event.listen(self._requests.sync_engine, "checkout", _tell_asker)
         self._server = _engine(url, pool_size)
-        self._recorders = _engine(url, recorder_pool_size)
+        self._recorders = _engine(url, recorder_pool_size, **_PLANNED_ONCE)
         self.doorbell = Doorbell(url)
         self._autocommit = {
             engine: engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -255,10 +259,8 @@ def _tell_asker(connection: Any, record: Any, _: Any) -> None:
     record.info["asker"] = wanted
 
 
-def _engine(url: str, pool_size: int, *, role: str | None = None) -> AsyncEngine:
-    server_settings = {"application_name": "jupyter-datastore", **SETTINGS}
-    if role is not None:
-        server_settings["role"] = role
+def _engine(url: str, pool_size: int, **settings: str) -> AsyncEngine:
+    server_settings = {"application_name": "jupyter-datastore", **SETTINGS, **settings}
     return create_async_engine(
         async_url(url),
         pool_size=pool_size,

@@ -6,11 +6,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, make_url, select
 from sqlalchemy.exc import DBAPIError
 
 from app.db import asker
-from app.db.engine import is_transient
+from app.db.engine import Database, is_transient
 from app.db.together import Together, parameter, parameters, row_insert, row_update
 from models import Group, Output, User
 from models.executions import KEPT
@@ -120,6 +120,21 @@ async def test_after_lost_connections_the_next_write_has_a_new_one(database):
     await database.write_alone(NEW_GROUP, group("third"))
     assert await names(database) == ["first", "third"]
     assert database.connections_in_use()["server"] == 0
+
+
+async def test_a_database_that_cannot_be_reached_is_told_as_by_a_session(database):
+    """By what recorders know whether to wait: what they have must not be given up as refused."""
+    url = make_url(database.url)
+    for other, code, passes in (
+        (url.set(database="nowhere"), "3D000", False),
+        (url.set(host="127.0.0.1", port=1, query={}), None, True),
+    ):
+        unreachable = Database(other.render_as_string(hide_password=False))
+        with pytest.raises((DBAPIError, OSError)) as error:
+            await unreachable.write_alone(NEW_GROUP, group("staff"))
+        assert getattr(getattr(error.value, "orig", None), "sqlstate", None) == code
+        assert is_transient(error.value) is passes
+        await unreachable.close()
 
 
 async def test_the_answer_to_what_was_cancelled_goes_to_nobody_else(database):
