@@ -201,8 +201,11 @@ def _bind(host: str, port: int, retries: int = _PORT_RETRIES) -> list[socket.soc
     for candidate in range(port, port + retries + 1):
         bound: list[socket.socket] = []
         try:
-            for family, kind, _, _, address in _addresses(host, bound_port(bound) or candidate):
-                listener = socket.socket(family, kind)
+            for family, kind, protocol, _, address in _addresses(
+                host, bound_port(bound) or candidate
+            ):
+                # Without its protocol asyncio's own loop leaves Nagle's algorithm on.
+                listener = socket.socket(family, kind, protocol)
                 bound.append(listener)
                 if family == socket.AF_INET6:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
