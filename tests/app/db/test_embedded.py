@@ -44,8 +44,8 @@ if sys.argv[2] == "watched":
     server.sys = types.SimpleNamespace(platform="darwin")
 postgres = EmbeddedPostgres(Path(sys.argv[1]))
 postgres.start()
-print(postgres.pid, flush=True)
 try:
+    print(postgres.pid, flush=True)
     signal.pause()
 except KeyboardInterrupt:
     if sys.argv[2] == "orderly":
