@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import entry_points
 from typing import Any
 
 import nbformat
@@ -96,7 +97,8 @@ def convert(format_name: str, source: Source) -> Converted:
 
 
 def _names() -> list[str]:
-    return list(base.get_export_names())  # type: ignore[no-untyped-call]
+    # Not nbconvert's get_export_names, which makes one of each: `_class` refuses what is disabled.
+    return sorted(entry.name for entry in entry_points(group="nbconvert.exporters"))
 
 
 def _class(name: str) -> Any:
@@ -108,9 +110,11 @@ def _exporter(name: str, options: dict[str, Any]) -> Any:
     if not name.isidentifier() or name not in _names():
         raise NotFoundError(f"No exporter for format: {name}")
     try:
-        return _class(name)(**options)
-    except (ExporterNameError, ExporterDisabledError) as error:
-        raise NotFoundError(f"No exporter for format: {name}") from error
+        try:
+            kind = _class(name)
+        except (ExporterNameError, ValueError) as error:  # disabled, or uninstalled meanwhile
+            raise NotFoundError(f"No exporter for format: {name}") from error
+        return kind(**options)
     except (OSError, ImportError) as error:
         raise MissingProgramError(f"Could not construct Exporter: {error}") from error
 

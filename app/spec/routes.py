@@ -17,5 +17,9 @@ async def get_spec(request: Request, _: Annotated[Identity, allow("read", "api")
     """Return the OpenAPI document of this server's API."""
     app: FastAPI = request.app
     base_url = app.state.settings.base_url
-    text = await asyncio.to_thread(lambda: as_yaml(openapi_document(app, base_url=base_url)))
+    # The routes stay as they are: it is made once, which takes a quarter of a second.
+    text: str | None = getattr(app.state, "spec", None)
+    if text is None:
+        text = await asyncio.to_thread(lambda: as_yaml(openapi_document(app, base_url=base_url)))
+        app.state.spec = text
     return Response(text, media_type="text/x-yaml")

@@ -24,6 +24,14 @@ async def test_formats(client):
     assert formats["python"] == {"output_mimetype": "text/x-python"}
 
 
+async def test_a_disabled_format_is_none(client, notebook, monkeypatch):
+    path, _ = notebook
+    monkeypatch.setattr("nbconvert.exporters.PythonExporter.enabled", False)
+    assert "python" not in (await client.get("/api/nbconvert")).json()
+    assert (await client.get(f"/nbconvert/python/{path}")).status_code == 404
+    assert (await client.get(f"/nbconvert/html/{path}")).status_code == 200
+
+
 async def test_a_file(client, notebook):
     path, _ = notebook
     response = await client.get(f"/nbconvert/html/{path}")
