@@ -24,6 +24,8 @@ from app.main import create_app
 from app.settings import Settings
 from tests.conftest import TOKEN
 
+# Ten thousand requests through the same lines: counting them takes three times as long.
+pytestmark = pytest.mark.no_cover
 _EXAMPLES = 500  # over all operations
 # Ends the server, which is tested elsewhere.
 _LEFT_OUT = ("/api/shutdown",)
