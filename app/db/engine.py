@@ -35,7 +35,8 @@ REQUEST_ROLE = "datastore_request"
 _PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
 
 # As `SET LOCAL ROLE NONE`: until the transaction ends, the connection has its login's own role.
-_AS_SERVER = select(func.set_config("role", "none", True))
+AS_SERVER = func.set_config("role", "none", True)
+_AS_SERVER = select(AS_SERVER)
 
 Flush = Callable[[], Awaitable[None]]
 Finish = Callable[[bool], None]

@@ -19,7 +19,7 @@ from starlette.datastructures import State
 
 from app.auth.access import require
 from app.auth.identity import Identity
-from app.db.engine import Database, Transaction
+from app.db.engine import AS_SERVER, Database, Transaction
 from app.documents.editor import NotebookEditor
 from app.documents.store import DocumentStore
 from app.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableError
@@ -117,7 +117,6 @@ async def run_code(
             piece = _Piece(code or "")
         found = await _insert(tx, identity, kernel, [piece], options)
         if found and piece.cell_id and document is not None:
-            await tx.go_on_as_server()
             await editor.queue_execution(piece.cell_id, found[0].execution.id)
     if not found:  # the same key was committed by another request in between
         assert options.idempotency_key is not None
@@ -214,7 +213,6 @@ async def run_chosen(
         )
         pieces = [_cell(document, editor, cell_id, options) for cell_id in choose(editor)]
         found = await _insert(tx, identity, kernel, pieces, options, session_id=session_id)
-        await tx.go_on_as_server()
         for piece, row in zip(pieces, found, strict=True):
             assert piece.cell_id is not None
             await editor.queue_execution(piece.cell_id, row.execution.id)
@@ -273,8 +271,11 @@ _SESSION_ID = (
 _EXECUTIONS: Any = Execution.__table__
 # What the database adds to what is given; all else is NULL.
 _ADDED = [c for c in _EXECUTIONS.c if c.server_default is not None or c.identity is not None]
-_INSERT = insert(_EXECUTIONS).returning(_EXECUTIONS.c.id, _EXECUTIONS.c.session_id, *_ADDED)
+_RETURNED = [_EXECUTIONS.c.id, _EXECUTIONS.c.session_id, *_ADDED]
+_INSERT = insert(_EXECUTIONS).returning(*_RETURNED)
 _INSERT_IN_SESSION = _INSERT.values(session_id=_SESSION_ID.scalar_subquery())
+# Of one row. The policies have looked at it before PostgreSQL comes to RETURNING.
+_INSERT_AND_GO_ON = _INSERT_IN_SESSION.returning(AS_SERVER.label("role"))
 _KEYS: Any = IdempotencyKey.__table__
 _INSERT_KEY = insert(_KEYS).on_conflict_do_nothing().returning(_KEYS.c.execution_id)
 
@@ -291,12 +292,14 @@ async def _insert(
     """Insert executions and hand them to the kernel's queue once they are committed.
 
     Without a session it is the kernel's. Returns nothing when the idempotency key was taken
-    meanwhile.
+    meanwhile; else the transaction goes on as the server, whose the cells are to mark.
     """
     if not pieces:
         return []
     rows = [_values(identity, kernel, piece, options) for piece in pieces]
     statement = _INSERT_IN_SESSION if session_id is None else _INSERT
+    if goes_on := session_id is None and len(rows) == 1:
+        statement = _INSERT_AND_GO_ON
     in_session = {} if session_id is None else {"session_id": session_id}
     run_as = await _name_of(tx, kernel.owner_id, identity)
     connection = await tx.connection()
@@ -313,9 +316,12 @@ async def _insert(
     values = {row["id"]: row for row in rows}
     tx.on_finish(partial(_hand_over, kernel, [_queued(row) for row in rows]))
     given = [row | (in_session or _of_session(kernel, row)) for row in rows]
-    inserted = (await connection.execute(statement, given)).mappings()
+    inserted = (await connection.execute(statement, given)).mappings().all()
+    if not goes_on:
+        await tx.go_on_as_server()
+    added = [{column.name: row[column.name] for column in _RETURNED} for row in inserted]
     made = sorted(
-        (Execution(**values[row["id"]] | dict(row)) for row in inserted),
+        (Execution(**values[row["id"]] | row) for row in added),
         key=lambda execution: execution.seq,
     )
     return [ExecutionRow(execution, identity.name, run_as) for execution in made]
