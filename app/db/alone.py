@@ -1,9 +1,9 @@
-"""One write that is a transaction of its own, given to the driver as it is.
+"""One statement that is a transaction of its own, given to the driver as it is.
 
 A session of SQLAlchemy's and what it does around each statement take this process five times as
-long as the driver, and both of the writes that a short execution consists of stand between a
-person and the result (docs/decisions/0069). The statement is SQLAlchemy's all the same: put
-together by it, compiled by its dialect, with its types' conversions, on a connection of its pool.
+long as the driver, and those that an execution consists of stand between a person and the result
+(docs/decisions/0069). The statement is SQLAlchemy's all the same: put together by it, compiled by
+its dialect, with its types' conversions, on a connection of its pool.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.together import Write
 
+Statement = Write | Select[Any]
 _Conversion = Callable[[Any], Any] | None
 
 
@@ -45,9 +46,10 @@ class _Compiled:
 
 
 @lru_cache(maxsize=512)
-def _compiled(write: Write, names: tuple[str, ...], dialect: Dialect) -> _Compiled:
-    """Compile a write for parameters with these names."""
-    compiled = write.compile(dialect=dialect, column_keys=list(names))
+def _compiled(statement: Statement, names: tuple[str, ...], dialect: Dialect) -> _Compiled:
+    """Compile a statement for parameters with these names."""
+    keys = None if isinstance(statement, Select) else list(names)
+    compiled = statement.compile(dialect=dialect, column_keys=keys)
     if compiled.insert_prefetch or compiled.update_prefetch:
         raise TypeError("a write that is alone must be given all that Python would add")
     order = compiled.positiontup or ()
@@ -57,20 +59,20 @@ def _compiled(write: Write, names: tuple[str, ...], dialect: Dialect) -> _Compil
     given = [(name, kinds[name].bind_processor(dialect)) for name in order]
     returned = [
         (column.name, column.type.dialect_impl(dialect).result_processor(dialect, None))
-        for column in write.exported_columns
+        for column in statement.exported_columns
     ]
     literals = {name: value for name, value in compiled.params.items() if name not in names}
     return _Compiled(str(compiled), literals, tuple(given), tuple(returned))
 
 
 async def execute_alone(
-    engine: AsyncEngine, write: Write, values: dict[str, Any]
+    engine: AsyncEngine, statement: Statement, values: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Commit a write and return the rows of its RETURNING, by the columns' names.
+    """Commit a statement and return its rows, or those of its RETURNING, by the columns' names.
 
     Raises DBAPIError; after one that leaves open whether the write was committed, it may have been.
     """
-    compiled = _compiled(write, tuple(values), engine.dialect)
+    compiled = _compiled(statement, tuple(values), engine.dialect)
     try:
         pooled = await engine.raw_connection()
     except engine.dialect.loaded_dbapi.Error as error:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, func, make_url, select, text
+from sqlalchemy import Select, event, func, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -190,6 +190,14 @@ class Database:
             if committed:
                 self.doorbell.ring()
         return rows
+
+    async def read_alone(
+        self, query: Select[Any], values: dict[str, Any], *, as_server: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return the rows of one query, the quickest way there is; engines as for `read`."""
+        return await execute_alone(
+            self._engine_for(as_server=as_server, recorder=False), query, values
+        )
 
     @asynccontextmanager
     async def read(

@@ -478,9 +478,10 @@ class DocumentStore:
         self._saver.touch(document_id)
 
     async def _document_at(self, path: str) -> Document | None:
-        async with self._database.read(as_server=True) as session:
-            found = await session.execute(queries.documents_by_path(), {"path": path})
-            return found.scalar_one_or_none()
+        found = await self._database.read_alone(
+            queries.documents_by_path(), {"path": path}, as_server=True
+        )
+        return Document(**found[0]) if found else None
 
     async def _document(self, document_id: uuid.UUID) -> Document:
         async with self._database.read(as_server=True) as session:

@@ -1,4 +1,4 @@
-"""Writes that are a transaction of their own: what they return, and how they fail."""
+"""Statements that are a transaction of their own: what they return, and how they fail."""
 
 import asyncio
 import uuid
@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import insert, make_url, select
+from sqlalchemy import bindparam, insert, make_url, select
 from sqlalchemy.exc import DBAPIError
 
 from app.db import asker
@@ -79,6 +79,17 @@ async def test_several_writes_as_one(database):
     together.add(NEW_GROUP, group("staff"))
     (row,) = await database.write_alone(*together.take())
     assert row["name"] == "staff"
+
+
+async def test_rows_of_a_query(database):
+    await database.write_alone(NEW_GROUP, given := group("staff"))
+    query = select(Group).where(Group.name == bindparam("name"))
+    (row,) = await database.read_alone(query, {"name": "staff"})
+    assert Group(**row).id == given["groups__id"]
+    assert await database.read_alone(query, {"name": "none"}) == []
+    with asker.acting_for(uuid.uuid4()):  # whom the policies do not know
+        assert await database.read_alone(query, {"name": "staff"}) == []
+        assert len(await database.read_alone(query, {"name": "staff"}, as_server=True)) == 1
 
 
 async def test_what_is_not_given_is_an_error_and_not_null(database):
