@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db.together import Write
 
-Statement = Write | Select[Any]
+Statement = Write | Select[*tuple[Any, ...]]
 _Conversion = Callable[[Any], Any] | None
 
 

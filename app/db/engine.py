@@ -192,7 +192,7 @@ class Database:
         return rows
 
     async def read_alone(
-        self, query: Select[Any], values: dict[str, Any], *, as_server: bool = False
+        self, query: Select[*tuple[Any, ...]], values: dict[str, Any], *, as_server: bool = False
     ) -> list[dict[str, Any]]:
         """Return the rows of one query, the quickest way there is; engines as for `read`."""
         return await execute_alone(

@@ -20,8 +20,7 @@ async def stop(state: State, identity: Identity, execution_id: uuid.UUID) -> Non
     ConflictError (409) when it has finished, NotFoundError (404) when there is none.
     """
     database: Database = state.database
-    async with database.read() as tx:
-        found = (await read_execution(tx, execution_id)).execution
+    found = (await read_execution(database, execution_id)).execution
     if found.finished_at is not None:
         raise ConflictError(f"The execution has finished: {found.status}")
     try:
@@ -30,8 +29,7 @@ async def stop(state: State, identity: Identity, execution_id: uuid.UUID) -> Non
         raise ConflictError("The execution's kernel is not here any more") from error
     reason = f"cancelled by {identity.name}"
     if not await kernel.stop_execution(execution_id, found.msg_id, reason):
-        async with database.read() as tx:
-            found = (await read_execution(tx, execution_id)).execution
+        found = (await read_execution(database, execution_id)).execution
         raise ConflictError(f"The execution has finished: {found.status}")
 
 
@@ -49,8 +47,8 @@ async def answer(
     when the question is not the one `wanted`.
     """
     database: Database = state.database
+    found = (await read_execution(database, execution_id)).execution
     async with database.transaction() as tx:
-        found = (await read_execution(tx, execution_id)).execution
         row = (
             await tx.execute(pending_inputs([execution_id]).limit(1).with_for_update())
         ).scalar_one_or_none()

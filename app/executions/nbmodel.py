@@ -84,9 +84,10 @@ async def list_requests(
         .where(Execution.kernel_id == kernel_id, Execution.finished_at.is_(None))
         .order_by(Execution.seq)
     )
-    async with request.app.state.database.read() as tx:
+    database: Database = request.app.state.database
+    async with database.read() as tx:
         ids = (await tx.execute(query)).scalars().all()
-        found = [await read_execution(tx, execution_id) for execution_id in ids]
+    found = [await read_execution(database, execution_id) for execution_id in ids]
     requests = [_pending(row, row.execution.path) for row in found]
     return ExactJSONResponse({"kernel_id": kernel_id, "requests": requests})
 
@@ -100,19 +101,19 @@ async def get_request(
 ) -> Response:
     """Return how a request stands: 202, 300 with its question, or 200 with its end."""
     database: Database = request.app.state.database
+    found = await _of_kernel(database, kernel_id, execution_id)
+    row = found.execution
+    if row.finished_at is not None:
+        repeated = row.document_id is None or row.output_bytes <= _REPEATED_BYTES
+        outputs = fold(await shown_outputs(database, row.id)) if repeated else []
+        return ExactJSONResponse(
+            {
+                "status": "ok" if row.status == "ok" else "error",
+                "execution_count": row.execution_count,
+                "outputs": json.dumps(outputs),
+            }
+        )
     async with database.read() as tx:
-        found = await _of_kernel(tx, kernel_id, execution_id)
-        row = found.execution
-        if row.finished_at is not None:
-            repeated = row.document_id is None or row.output_bytes <= _REPEATED_BYTES
-            outputs = fold(await shown_outputs(tx, row.id)) if repeated else []
-            return ExactJSONResponse(
-                {
-                    "status": "ok" if row.status == "ok" else "error",
-                    "execution_count": row.execution_count,
-                    "outputs": json.dumps(outputs),
-                }
-            )
         asking = (await tx.execute(pending_inputs([row.id]).limit(1))).scalar_one_or_none()
     if asking is None:
         return ExactJSONResponse(_pending(found, row.path), 202)
@@ -132,8 +133,7 @@ async def stop_request(
     identity: Annotated[Identity, allow("execute", "executions")],
 ) -> None:
     """Cancel a queued request or interrupt a running one; 409 when it has finished."""
-    async with request.app.state.database.read() as tx:
-        await _of_kernel(tx, kernel_id, execution_id)
+    await _of_kernel(request.app.state.database, kernel_id, execution_id)
     await stop(request.app.state, identity, execution_id)
 
 
@@ -162,8 +162,8 @@ async def answer_kernel(
     return {"id": str(row_id), "execution_id": str(execution_id)}
 
 
-async def _of_kernel(tx: Any, kernel_id: str, request_id: uuid.UUID) -> ExecutionRow:
-    found = await read_execution(tx, request_id)
+async def _of_kernel(database: Database, kernel_id: str, request_id: uuid.UUID) -> ExecutionRow:
+    found = await read_execution(database, request_id)
     if found.execution.kernel_id != kernel_id:
         raise NotFoundError(f"Kernel {kernel_id} has no request {request_id}")
     return found

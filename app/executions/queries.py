@@ -1,7 +1,6 @@
 """Executions and their outputs as rows."""
 
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 
-from app.db.engine import Database, Transaction
+from app.db.engine import Database
 from app.errors import NotFoundError
 from models import Document, Execution, InputRequest, Kernel, Output, User
 from models.executions import KEPT
@@ -41,7 +40,7 @@ _RunAs = aliased(User)
 def executions() -> Select[Execution, str, str]:
     """All executions with names, newest first."""
     return (
-        select(Execution, _Actor.name, _RunAs.name)
+        select(Execution, _Actor.name.label("actor"), _RunAs.name.label("run_as"))
         .outerjoin(_Actor, _Actor.id == Execution.actor_id)
         .join(_RunAs, _RunAs.id == Execution.run_as_id)
         .order_by(Execution.seq.desc())
@@ -153,12 +152,14 @@ async def _rows(database: Database, query: Select[Execution, str, str]) -> list[
         return [ExecutionRow._make(row) for row in (await tx.execute(query))]
 
 
-async def read_execution(tx: Transaction, execution_id: uuid.UUID) -> ExecutionRow:
-    """Return one execution; NotFoundError (404) when there is none."""
-    found = (await tx.execute(_BY_ID, {"execution_id": execution_id})).one_or_none()
-    if found is None:
+async def read_execution(database: Database, execution_id: uuid.UUID) -> ExecutionRow:
+    """Return one execution that the asker may see; NotFoundError (404) when there is none."""
+    found = await database.read_alone(_BY_ID, {"execution_id": execution_id})
+    if not found:
         raise NotFoundError(f"Execution does not exist: {execution_id}")
-    return ExecutionRow._make(found)
+    (row,) = found
+    actor, run_as = row.pop("actor"), row.pop("run_as")
+    return ExecutionRow(Execution(**row), actor, run_as)
 
 
 def pending_inputs(execution_ids: list[uuid.UUID]) -> Select[InputRequest]:
@@ -185,8 +186,9 @@ _SHOWN_OUTPUTS = (
 
 
 async def shown_outputs(
-    tx: Transaction, execution_id: uuid.UUID, *, after_seq: int = 0, limit: int | None = None
-) -> Sequence[Output]:
+    database: Database, execution_id: uuid.UUID, *, after_seq: int = 0, limit: int | None = None
+) -> list[Output]:
     """Return an execution's outputs that its code has not cleared, in order."""
     values = {"execution_id": execution_id, "after_seq": after_seq, "at_most": limit}
-    return (await tx.execute(_SHOWN_OUTPUTS, values)).scalars().all()
+    rows = await database.read_alone(_SHOWN_OUTPUTS, values)
+    return [Output(metadata_=row.pop("metadata"), **row) for row in rows]

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from app.auth.access import allow, identify
 from app.auth.identity import Identity
-from app.db.engine import Transaction
+from app.db.engine import Database
 from app.documents.outputs import fold, output_of
 from app.errors import BadRequestError, ForbiddenError, UnavailableError
 from app.executions.acting import answer, stop
@@ -95,13 +95,12 @@ async def list_executions(
         status=status,
         since=since,
     )
-    database = request.app.state.database
+    database: Database = request.app.state.database
     found = await newest_executions(
         database, wanted, everything=identity.admin, before_seq=cursor, limit=limit + 1
     )
     page = found[:limit]
-    async with database.read() as tx:
-        asking = await _asking(tx, [row.execution.id for row in page])
+    asking = await _asking(database, [row.execution.id for row in page])
     return ExactJSONResponse(
         {
             "executions": [execution_model(row, asking.get(row.execution.id)) for row in page],
@@ -110,9 +109,10 @@ async def list_executions(
     )
 
 
-async def _asking(tx: Transaction, ids: list[uuid.UUID]) -> dict[uuid.UUID, InputRequest]:
-    rows = (await tx.execute(pending_inputs(ids))).scalars()
-    return {row.execution_id: row for row in rows}
+async def _asking(database: Database, ids: list[uuid.UUID]) -> dict[uuid.UUID, InputRequest]:
+    async with database.read() as tx:
+        rows = (await tx.execute(pending_inputs(ids))).scalars()
+        return {row.execution_id: row for row in rows}
 
 
 @router.get("/api/executions/{execution_id}")
@@ -125,19 +125,19 @@ async def get_execution(
     """Return an execution with its outputs, after `wait` seconds or as soon as it has finished."""
 
     async def read() -> tuple[bool, dict[str, Any]]:
-        async with request.app.state.database.read() as tx:
-            found = await read_execution(tx, execution_id)
-            finished = found.execution.finished_at is not None
-            if not finished and loop.time() < deadline:
-                return False, {}
-            # With its end, what it asked has been answered or is void.
-            asking = {} if finished else await _asking(tx, [execution_id])
-            outputs = await shown_outputs(tx, execution_id)
+        found = await read_execution(database, execution_id)
+        finished = found.execution.finished_at is not None
+        if not finished and loop.time() < deadline:
+            return False, {}
+        # With its end, what it asked has been answered or is void.
+        asking = {} if finished else await _asking(database, [execution_id])
+        outputs = await shown_outputs(database, execution_id)
         model = execution_model(found, asking.get(execution_id))
         return True, {**model, "outputs": fold(outputs)}
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
+    database: Database = request.app.state.database
     host: KernelHost = request.app.state.kernels
     answer = await _read_until(
         request, execution_id, deadline, read, in_vain=lambda: host.awaits(execution_id)
@@ -203,10 +203,9 @@ async def follow_outputs(
     after = _cursor_seq(cursor)
 
     async def read() -> tuple[bool, dict[str, Any]]:
-        async with request.app.state.database.read() as tx:
-            found = await read_execution(tx, execution_id)
-            asking = (await _asking(tx, [execution_id])).get(execution_id)
-            rows = await shown_outputs(tx, execution_id, after_seq=after, limit=500)
+        found = await read_execution(database, execution_id)
+        asking = (await _asking(database, [execution_id])).get(execution_id)
+        rows = await shown_outputs(database, execution_id, after_seq=after, limit=500)
         last = rows[-1].seq if rows else after
         new = f"{last}.{found.execution.status}.{asking.id if asking else ''}"
         if new == cursor and loop.time() < deadline and found.execution.finished_at is None:
@@ -219,6 +218,7 @@ async def follow_outputs(
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait
+    database: Database = request.app.state.database
     return ExactJSONResponse(await _read_until(request, execution_id, deadline, read))
 
 
