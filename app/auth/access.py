@@ -17,12 +17,13 @@ for terminals.
 
 import posixpath
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
-from sqlalchemy import func, select
+from sqlalchemy import Select, Text, Uuid, bindparam, func, select
 from starlette.requests import HTTPConnection
 
 from app.auth import audit
@@ -164,9 +165,25 @@ async def _answers(
             target = target.removeprefix("json:notebook:").removeprefix("text:file:")
         if target.startswith("../") or target == ".." or not _is_storable(target):
             return [False] * len(actions)
-    asked = [func.datastore_may(identity.id, action, resource, target) for action in actions]
-    async with database.read(as_server=True) as tx:
-        return [bool(answer) for answer in (await tx.execute(select(*asked))).one()]
+    values = {"person": identity.id, "resource": resource, "target": target}
+    values |= {f"action_{number}": action for number, action in enumerate(actions)}
+    (answers,) = await database.read_alone(_question(len(actions)), values, as_server=True)
+    return [bool(answer) for answer in answers.values()]
+
+
+@lru_cache
+def _question(actions: int) -> Select[*tuple[Any, ...]]:
+    """Return the query for so many actions; made once, as most requests begin with it."""
+    person, resource = bindparam("person", type_=Uuid), bindparam("resource", type_=Text)
+    target = bindparam("target", type_=Text)
+    return select(
+        *(
+            func.datastore_may(
+                person, bindparam(f"action_{number}", type_=Text), resource, target
+            ).label(f"answer_{number}")
+            for number in range(actions)
+        )
+    )
 
 
 def _is_storable(text: str) -> bool:
