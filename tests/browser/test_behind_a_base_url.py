@@ -338,6 +338,7 @@ def test_undo_here_and_over_http_and_named_versions(site, enter, windows, notebo
     bob.page.keyboard.type("bob")
     both("ada bob", "")
     assert site.http.post(f"{document}/versions", json={"name": "v1"}).status_code == 201
+    ada.page.wait_for_timeout(700)  # or it would be one step with what she did before
     ada.editor(2).click()
     ada.page.keyboard.type("more")
     both("ada bob", "more")
