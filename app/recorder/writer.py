@@ -399,29 +399,7 @@ def _execution_update(names: tuple[str, ...], *, with_outputs: bool) -> Update:
     return statement
 
 
-_OUTPUT_COLUMNS = (
-    "execution_id",
-    "partition_id",
-    "seq",
-    "kernel_id",
-    "cell_id",
-    "output_type",
-    "name",
-    "text",
-    "data",
-    "metadata",
-    "execution_count",
-    "ename",
-    "evalue",
-    "traceback",
-    "extra",
-    "display_id",
-    "comm_id",
-    "size_bytes",
-    "created_at",
-    "updated_at",
-    "cleared_at",
-)
+_OUTPUT_COLUMNS = tuple(column.name for column in _OUTPUTS.c if column.identity is None)
 _INSERT_OUTPUT = row_insert(_OUTPUTS, _OUTPUT_COLUMNS)
 _INSERT_OUTPUTS = rows_insert(_OUTPUTS, _OUTPUT_COLUMNS)
 
