@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Dialect, Select
+from sqlalchemy import Dialect, Insert, Select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.db.doorbell import LOST
 from app.db.together import Write
 
 Statement = Write | Select[*tuple[Any, ...]]
@@ -48,6 +49,8 @@ class _Compiled:
 @lru_cache(maxsize=512)
 def _compiled(statement: Statement, names: tuple[str, ...], dialect: Dialect) -> _Compiled:
     """Compile a statement for parameters with these names."""
+    if isinstance(statement, Insert) and not statement.exported_columns:
+        statement = statement.inline()  # or SQLAlchemy asks for the primary key
     keys = None if isinstance(statement, Select) else list(names)
     compiled = statement.compile(dialect=dialect, column_keys=keys)
     if compiled.insert_prefetch or compiled.update_prefetch:
@@ -71,8 +74,10 @@ async def execute_alone(
     """Commit a statement and return its rows, or those of its RETURNING, by the columns' names.
 
     Raises DBAPIError; after one that leaves open whether the write was committed, it may have been.
+    What a conversion raises of a value that cannot be stored is raised as it is.
     """
     compiled = _compiled(statement, tuple(values), engine.dialect)
+    arguments = compiled.arguments(values)
     try:
         pooled = await engine.raw_connection()
     except engine.dialect.loaded_dbapi.Error as error:
@@ -80,8 +85,8 @@ async def execute_alone(
     driver = pooled.driver_connection
     assert driver is not None
     try:
-        found = await driver.fetch(compiled.sql, *compiled.arguments(values))
-    except Exception as error:
+        found = await driver.fetch(compiled.sql, *arguments)
+    except LOST as error:
         if lost := driver.is_closed():
             pooled.invalidate(error)
             await engine.dispose()  # the others are, most likely, dead too

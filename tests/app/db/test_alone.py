@@ -113,6 +113,24 @@ async def test_a_refusal_is_told_and_costs_no_connection(database):
     assert database.connections_in_use()["server"] == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"data": {"x": object()}}, {"size_bytes": "many"}, {"size_bytes": 2**70}, {"seq": None}],
+    ids=["conversion", "driver", "range", "constraint"],
+)
+async def test_a_value_that_cannot_be_stored_is_not_waited_for(database, wrong):
+    """Whatever refuses it: a recorder waits for what may pass, and this does not."""
+    values = {"partition_id": KEPT, "output_type": "error", "seq": 0, "size_bytes": 1, "data": {}}
+    columns = tuple(values)
+    with pytest.raises((DBAPIError, TypeError)) as refused:
+        await database.write_alone(
+            row_insert(OUTPUTS, columns), parameters(OUTPUTS, values | wrong)
+        )
+    assert not is_transient(refused.value)
+    assert database.connections_in_use()["server"] == 0
+    await database.write_alone(row_insert(OUTPUTS, columns), parameters(OUTPUTS, values))
+
+
 async def test_the_policies_bind_it(database):
     with asker.acting_for(uuid.uuid4()), pytest.raises(DBAPIError) as refused:
         await database.write_alone(NEW_GROUP, group("staff"))
