@@ -16,6 +16,7 @@ for terminals.
 """
 
 import posixpath
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -165,7 +166,14 @@ async def _answers(
             target = target.removeprefix("json:notebook:").removeprefix("text:file:")
         if target.startswith("../") or target == ".." or not _is_storable(target):
             return [False] * len(actions)
-    values = {"person": identity.id, "resource": resource, "target": target}
+    return await ask(database, identity.id, resource, target, *actions)
+
+
+async def ask(
+    database: Database, person: uuid.UUID, resource: str, target: str | None, *actions: str
+) -> list[bool]:
+    """Return what the database says of a person's doing each of the actions to a thing."""
+    values = {"person": person, "resource": resource, "target": target}
     values |= {f"action_{number}": action for number, action in enumerate(actions)}
     (answers,) = await database.read_alone(_question(len(actions)), values, as_server=True)
     return [bool(answer) for answer in answers.values()]

@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from sqlalchemy import func, select
-
+from app.auth.access import ask
 from app.auth.identity import Identity
 from app.db.engine import Database
 
@@ -22,12 +21,9 @@ def by_permissions(database: Database) -> Rights:
 
     async def rights(identity: Identity, document_id: uuid.UUID) -> Right | None:
         # Not `access.may`: it takes an administrator's word for it, who may be one no longer.
-        asked = [
-            func.datastore_may(identity.id, action, "documents", str(document_id))
-            for action in ("read", "write")
-        ]
-        async with database.read(as_server=True) as tx:
-            read, write = (await tx.execute(select(*asked))).one()
+        read, write = await ask(
+            database, identity.id, "documents", str(document_id), "read", "write"
+        )
         if write and identity.is_within_scopes("write", "documents"):
             return "write"
         return "read" if read else None

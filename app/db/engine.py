@@ -1,8 +1,9 @@
 """The connection pools and the one place that commits, which rings for who follows changes.
 
-Everything that writes does so inside `Database.transaction()`. Work that must happen just before
-the commit (projecting an edited document) or after its outcome is known (releasing a lock, waking
-a waiter) is registered on the session, so that no caller has to remember it.
+Everything that writes does so inside `Database.transaction()`, or is one statement of
+`Database.write_alone()`. Work that must happen just before the commit (projecting an edited
+document) or after its outcome is known (releasing a lock, waking a waiter) is registered on the
+session, so that no caller has to remember it.
 
 Requests run as the role `datastore_request`, for the person that `app.db.asker` names: the
 connections of their pool never have another role, and are told the person when they are taken.
